@@ -100,9 +100,9 @@ def beta(
 
 
 def _gain(W: Tensor, r: int, gain: Gain) -> float:
-    """Q[r] of W: `"log"` needs only its shape, `"spectral"` its singular values, a number nothing."""
+    """Q[r] of W: `"log"` needs its shape, `"spectral"` its singular values, a number nothing."""
     if gain == "log":
-        return log_gain(*W.shape, r)
+        return log_gain(W.shape[0], W.shape[1], r)
     if gain == "spectral":
         return spectral_gain(W, r)
     if isinstance(gain, str) or not (math.isfinite(gain) and gain >= 0):

@@ -1,0 +1,313 @@
+# pyright: reportPrivateUsage=false
+"""Registration with PEFT: every place where PEFT is taught about LoRAM, and nothing else.
+
+PEFT has no hook for a new `init_lora_weights`, so a few of its functions are wrapped. Each wrap
+passes through for adapters that are not ours. `register` may be called again, `unregister` undoes
+it; `import loram` registers.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import peft.utils.hotswap
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraModel
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor
+
+from loram.peft import checkpoint
+from loram.peft.layers import LoraModule, lora_layers, record_of, true_delta_weight
+from loram.peft.preflight import LoramError, check_neighbours, plan
+from loram.peft.residual import forget, give_back, removed_from
+from loram.peft.spec import DEVIATION, parse
+from loram.peft.start import fill, loading, planned, start, weights_come_from_a_checkpoint
+from loram.peft.variant import DeviationVariant, ResidualVariant
+
+__all__ = ["DEFAULT_INIT", "register", "unregister"]
+
+# `loram run --init STRING` sets it: what a LoraConfig that was left at its default asks for.
+DEFAULT_INIT = "LORAM_INIT"
+
+Function = Callable[..., Any]
+_originals: list[tuple[Any, str, Any]] = []
+
+
+def register() -> None:
+    """Teach PEFT the strings `loram` and `loram_residual`. Does nothing the second time."""
+    if _originals:
+        return
+    for owner, name, wrap in _WRAPS:
+        raw = owner.__dict__.get(name)
+        bound = isinstance(raw, classmethod)
+        original = raw.__func__ if isinstance(raw, classmethod) else getattr(owner, name)
+        wrapped = functools.wraps(original)(functools.partial(wrap, original))
+        _originals.append((owner, name, raw))
+        setattr(owner, name, classmethod(_function(wrapped)) if bound else _function(wrapped))
+
+
+def unregister() -> None:
+    """Give PEFT its own functions back. Models that hold LoRAM adapters stop working."""
+    while _originals:
+        owner, name, raw = _originals.pop()
+        if raw is None:
+            delattr(owner, name)  # was inherited
+        else:
+            setattr(owner, name, raw)
+
+
+def _function(partial: Function) -> Function:
+    """A plain function, since a `partial` set on a class would not bind its self."""
+
+    @functools.wraps(partial)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return partial(*args, **kwargs)
+
+    return call
+
+
+# ---- the config ----------------------------------------------------------------------------------
+
+
+def _post_init(original: Function, self: LoraConfig) -> None:
+    original(self)
+    if parse(self.init_lora_weights) is not None and type(self) is not LoraConfig:
+        raise LoramError(
+            f"init_lora_weights={self.init_lora_weights!r} goes with LoraConfig, got "
+            f"{type(self).__name__}"
+        )
+
+
+# ---- making an adapter ---------------------------------------------------------------------------
+
+
+def _inject_adapter(
+    original: Function, self: Any, model: Any, adapter_name: str, *args: Any, **kwargs: Any
+) -> None:
+    config = self.peft_config[adapter_name]
+    state_dict = kwargs.get("state_dict")
+    from_file = (
+        weights_come_from_a_checkpoint() or kwargs.get("low_cpu_mem_usage") or bool(state_dict)
+    )
+    default = os.environ.get(DEFAULT_INIT)
+    if default and config.init_lora_weights is True and not from_file:
+        parse(default)
+        config.init_lora_weights = default
+    check_neighbours(model, self.peft_config, adapter_name, config)
+    if parse(config.init_lora_weights) is None:
+        return original(self, model, adapter_name, *args, **kwargs)
+    betas = plan(self, model, config, adapter_name, state_dict or (), weigh=not from_file)
+    if from_file:
+        with loading():
+            return original(self, model, adapter_name, *args, **kwargs)
+    with planned(betas):
+        return original(self, model, adapter_name, *args, **kwargs)
+
+
+def _resolve_lora_variant(
+    original: Function, self: LoraModule, *, config: LoraConfig, **kwargs: Any
+) -> Any:
+    variant = original(self, config=config, **kwargs)
+    init = parse(config.init_lora_weights)
+    self.cast_input_dtype_enabled = True  # our variant's `init` turns it off where it may
+    if init is None:
+        return variant
+    if type(self) is not LoraLinear:  # unreachable through a model: the pre-flight has refused
+        raise LoramError(f"{type(self).__name__} does not support {config.init_lora_weights!r}")
+    # The residual form with another variant (DoRA) runs in that variant's own forward.
+    return variant or (ResidualVariant() if init.is_residual else DeviationVariant())
+
+
+def _reset_lora_parameters(
+    original: Function, self: LoraModule, adapter_name: str, init_lora_weights: Any
+) -> None:
+    init = parse(init_lora_weights)
+    if init is None:
+        return original(self, adapter_name, init_lora_weights)
+    start(self, adapter_name, init)
+    # The rest of PEFT's function synchronises the factors of tensor-parallel layers.
+    return original(self, adapter_name, False)
+
+
+def _cast_adapter_dtype(
+    original: Function, self: Any, adapter_name: str, *args: Any, **kwargs: Any
+) -> None:
+    original(self, adapter_name, *args, **kwargs)
+    if not weights_come_from_a_checkpoint():
+        for _, layer in lora_layers(self.model, adapter_name):
+            fill(layer, adapter_name)
+
+
+# ---- loading -------------------------------------------------------------------------------------
+
+
+def _from_checkpoint(original: Function, *args: Any, **kwargs: Any) -> Any:
+    with loading():
+        return original(*args, **kwargs)
+
+
+def _remap_for_load(
+    original: Function, cls: Any, model: Any, config: Any, adapter_name: str, state_dict: Any
+) -> dict[str, Tensor]:
+    mapped: dict[str, Tensor] = original(cls, model, config, adapter_name, state_dict)
+    checkpoint.check(model, config, adapter_name, mapped)
+    return mapped
+
+
+def _convert_state_dict(
+    original: Function, cls: Any, peft_model: Any, peft_config: Any, *args: Any, **kwargs: Any
+) -> Any:
+    if parse(getattr(peft_config, "init_lora_weights", None)) is None:
+        # PEFT has set the init of this copy to True by now: ask the adapter's own config.
+        ours = [n for n, c in peft_model.peft_config.items() if parse(c.init_lora_weights)]
+        if not ours:
+            return original(cls, peft_model, peft_config, *args, **kwargs)
+    raise LoramError(
+        "path_initial_model_for_weight_conversion is not for LoRAM: save the adapter as it is and "
+        "run `loram export ADAPTER OUT`, which needs no initial adapter"
+    )
+
+
+def _hotswap(
+    original: Function,
+    model: Any,
+    state_dict: dict[str, Tensor],
+    adapter_name: str,
+    config: LoraConfig,
+    *args: Any,
+    **kwargs: Any,
+) -> None:
+    checkpoint.check_hotswap(model, state_dict, adapter_name, config)
+    original(model, state_dict, adapter_name, config, *args, **kwargs)
+    for _, layer in lora_layers(model, adapter_name):
+        record = record_of(layer, adapter_name)
+        if record is not None:
+            record.refresh()  # PEFT writes through `.data`, unseen
+
+
+# ---- using and combining -------------------------------------------------------------------------
+
+
+def _get_delta_weight(original: Function, self: LoraModule, adapter: str) -> Tensor:
+    delta = true_delta_weight(self, adapter)
+    return original(self, adapter) if delta is None else delta
+
+
+def _supports_conversion(
+    original: Function, self: LoraModule, adapter_name: str = "default"
+) -> Any:
+    removed = removed_from(self)
+    if removed is not None and removed.adapter == adapter_name:
+        raise LoramError(
+            "convert_to_lora would give an adapter for the rewritten base, not for the pretrained "
+            f"model: use `loram export`, or init_lora_weights={DEVIATION!r}"
+        )
+    return original(self, adapter_name)
+
+
+def _add_weighted_adapter(
+    original: Function, self: Any, adapters: list[str], *args: Any, **kwargs: Any
+) -> None:
+    ours = [a for a in adapters if a in self.peft_config and _is_ours(self.peft_config[a])]
+    if not ours:
+        return original(self, adapters, *args, **kwargs)
+    named = dict(zip(("weights", "adapter_name", "combination_type"), args, strict=False)) | kwargs
+    kind = named.get("combination_type", "svd")
+    if not str(kind).endswith("svd") or len(adapters) == 1:
+        raise LoramError(
+            f"add_weighted_adapter(combination_type={kind!r}) on {len(adapters)} adapter(s) "
+            f"combines stored factors, and those of LoRAM adapters {ours} are deviations from a "
+            "basis: use combination_type='svd' with two adapters or more, or `loram export` them first"
+        )
+    # The sum is a plain LoRA: the new adapter's config is copied by PEFT from the first one's.
+    first = adapters[0]
+    config = self.peft_config[first]
+    plain = dict(config.to_dict(), init_lora_weights=True, use_rslora=False)
+    self.peft_config[first] = type(config)(
+        **{k: v for k, v in plain.items() if k in _fields(config)}
+    )
+    self.peft_config[first].target_modules = config.target_modules
+    try:
+        original(self, adapters, *args, **kwargs)
+    finally:
+        self.peft_config[first] = config
+
+
+def _fields(config: LoraConfig) -> set[str]:
+    import dataclasses
+
+    return {f.name for f in dataclasses.fields(config) if f.init}
+
+
+def _is_ours(config: Any) -> bool:
+    return parse(getattr(config, "init_lora_weights", None)) is not None
+
+
+def _rescale(original: Function, self: LoraModule, *args: Any, **kwargs: Any) -> None:
+    before = dict(self.scaling)
+    original(self, *args, **kwargs)
+    removed = removed_from(self)
+    if removed is not None and self.scaling[removed.adapter] != removed.scaling:
+        self.scaling.update(before)
+        raise LoramError(
+            "the scaling of a loram_residual adapter can't change: sB⁰A⁰ was taken out of the base "
+            f"at s = {removed.scaling}. Use init_lora_weights={DEVIATION!r}"
+        )
+
+
+def _check_forward_args(
+    original: Function, self: LoraModule, x: Any, *args: Any, **kwargs: Any
+) -> None:
+    original(self, x, *args, **kwargs)
+    if kwargs.get("adapter_names") is not None and removed_from(self) is not None:
+        raise LoramError(
+            "adapter_names mixes adapters in one batch, and the base of a loram_residual adapter "
+            f"serves that adapter alone: use init_lora_weights={DEVIATION!r}"
+        )
+
+
+# ---- taking an adapter off -----------------------------------------------------------------------
+
+
+def _delete_adapter(original: Function, self: LoraModule, adapter_name: str) -> None:
+    removed = removed_from(self)
+    if removed is not None and removed.adapter == adapter_name:
+        give_back(self)
+    original(self, adapter_name)
+
+
+def _unload(original: Function, self: Any, *args: Any, **kwargs: Any) -> Any:
+    layers = [layer for _, layer in lora_layers(self.model) if removed_from(layer) is not None]
+    model = original(self, *args, **kwargs)
+    for layer in layers:
+        removed = removed_from(layer)
+        if removed is not None and removed.adapter in layer.merged_adapters:
+            forget(layer)
+        else:
+            give_back(layer)
+    return model
+
+
+_WRAPS: tuple[tuple[Any, str, Function], ...] = (
+    (LoraConfig, "__post_init__", _post_init),
+    (LoraModel, "inject_adapter", _inject_adapter),
+    (LoraLayer, "resolve_lora_variant", _resolve_lora_variant),
+    (LoraLayer, "reset_lora_parameters", _reset_lora_parameters),
+    (LoraModel, "_cast_adapter_dtype", _cast_adapter_dtype),
+    (PeftModel, "from_pretrained", _from_checkpoint),
+    (PeftModel, "load_adapter", _from_checkpoint),
+    (LoraModel, "_remap_adapter_state_dict_for_load", _remap_for_load),
+    (LoraModel, "_convert_state_dict_for_initial_model", _convert_state_dict),
+    (peft.utils.hotswap, "hotswap_adapter_from_state_dict", _hotswap),
+    (LoraLinear, "get_delta_weight", _get_delta_weight),
+    (LoraLinear, "supports_lora_conversion", _supports_conversion),
+    (LoraModel, "add_weighted_adapter", _add_weighted_adapter),
+    (LoraLayer, "set_scale", _rescale),
+    (LoraLayer, "scale_layer", _rescale),
+    (LoraLayer, "unscale_layer", _rescale),
+    (LoraLayer, "_check_forward_args", _check_forward_args),
+    (LoraLayer, "delete_adapter", _delete_adapter),
+    (LoraModel, "_unload_and_optionally_merge", _unload),
+)

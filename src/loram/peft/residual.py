@@ -1,0 +1,130 @@
+"""The residual form's rewritten base, W′ = W − sB⁰A⁰ (arXiv 2507.06558, Algorithm 1).
+
+What was taken out is written down on the base layer itself, so that it is given back on unload and
+delete, found by the next injection, and added to the output whenever the adapter is not in effect:
+a disabled residual adapter is the pretrained model, to rounding, unlike PEFT's PiSSA.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from loram.peft.layers import LoraModule, base_weight
+from loram.peft.record import BasisRecord
+
+__all__ = ["Removed", "forget", "give_back", "removed_from", "take_out"]
+
+_ATTRIBUTE = "_loram_removed"
+_ROWS = 1024
+
+
+@dataclass
+class Removed:
+    """What the base of one layer lacks.
+
+    Attributes:
+        adapter: whose B⁰A⁰ it is.
+        layer: the LoRA layer around the base.
+        record: its β, basis and seed (a copy: the adapter's own may be overwritten by loading).
+        rank: r.
+        scaling: s when it was taken out.
+        kept: W itself, if `keep_base`.
+    """
+
+    adapter: str
+    layer: LoraModule
+    record: BasisRecord
+    rank: int
+    scaling: float
+    kept: Tensor | None
+    hook: RemovableHandle = field(init=False)
+
+    def factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """sB⁰ (n, r) and A⁰ (r, m), on `like`'s device, in float32 or its float64."""
+        n, m = base_weight(self.layer).shape
+        anchor = self.record.anchor(n, m, self.rank, like=like)
+        beta = anchor.beta.to(anchor.phi_in.dtype)
+        return self.scaling * beta * anchor.phi_out, beta * anchor.phi_in.T
+
+    @property
+    def in_effect(self) -> bool:
+        """Whether the adapter's sBA is being added to W′, in the forward pass or by a merge."""
+        if self.layer.disable_adapters:
+            return False
+        if self.layer.merged:
+            return self.adapter in self.layer.merged_adapters
+        return self.adapter in self.layer.active_adapters
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Forward hook of the base: W′x + sB⁰A⁰x = Wx while the adapter is not in effect."""
+        if self.in_effect:
+            return output
+        left, right = self.factors(like=output)
+        x = cast(Tensor, args[0])
+        return output + (x.to(right.dtype) @ right.T @ left.T).to(output.dtype)
+
+
+def removed_from(layer: nn.Module) -> Removed | None:
+    """What was taken out of the base of a LoRA layer, or of a base layer; None if nothing."""
+    base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
+    return getattr(base, _ATTRIBUTE, None)
+
+
+def take_out(layer: LoraModule, adapter: str, record: BasisRecord, *, keep_base: bool) -> None:
+    """W ← W − sB⁰A⁰, computed in float32 and rounded once; first gives back what was out before.
+
+    Does nothing if just this is out already, as when a checkpoint is loaded into the adapter that
+    wrote it.
+    """
+    rank, scaling = layer.r[adapter], float(layer.scaling[adapter])
+    before = removed_from(layer)
+    if before is not None:
+        same = torch.equal(before.record.weight, record.weight.to(before.record.weight.device))
+        if same and (before.rank, before.scaling) == (rank, scaling):
+            return
+        give_back(layer)
+    weight = base_weight(layer)
+    kept = weight.detach().clone() if keep_base else None
+    code = record.weight.clone()
+    copy = BasisRecord(record.beta, record.basis, record.seed, rank).to(weight.device)
+    copy.weight.copy_(code)
+    removed = Removed(adapter, layer, copy, rank, scaling, kept)
+    left, right = removed.factors(like=weight)
+    _add(weight, -left, right)
+    base = layer.get_base_layer()
+    removed.hook = base.register_forward_hook(removed)
+    setattr(base, _ATTRIBUTE, removed)
+
+
+def give_back(layer: LoraModule) -> None:
+    """W restored: to rounding, or bit for bit if it was kept. Nothing if nothing is out."""
+    removed = removed_from(layer)
+    if removed is None:
+        return
+    weight = base_weight(layer)
+    if removed.kept is not None and not layer.merged:
+        weight.data.copy_(removed.kept)
+    else:
+        left, right = removed.factors(like=weight)
+        _add(weight, left, right)
+    forget(layer)
+
+
+def forget(layer: LoraModule) -> None:
+    """Drop the note of what is out: the adapter was merged, so sBA has taken its place for good."""
+    removed = removed_from(layer)
+    if removed is not None:
+        removed.hook.remove()
+        delattr(layer.get_base_layer(), _ATTRIBUTE)
+
+
+@torch.no_grad()
+def _add(weight: Tensor, left: Tensor, right: Tensor) -> None:
+    """weight += left @ right in place, in the factors' dtype, some rows at a time."""
+    for start in range(0, weight.shape[0], _ROWS):
+        rows = weight.data[start : start + _ROWS]
+        rows.copy_(torch.addmm(rows.to(left.dtype), left[start : start + _ROWS], right))

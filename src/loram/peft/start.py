@@ -1,0 +1,122 @@
+"""Starting a LoRAM adapter on one PEFT layer: its factors, its record, and the base if it must."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import LoraLayer
+from peft.utils.integrations import gather_params_ctx
+from torch import nn
+
+from loram.peft.layers import LoraModule, base_weight, factor_weights
+from loram.peft.record import ATTRIBUTE, BasisRecord
+from loram.peft.residual import removed_from, take_out
+from loram.peft.spec import LoramInit
+from loram.schemes.loram import beta
+
+__all__ = ["beta_of", "fill", "loading", "planned", "start", "weights_come_from_a_checkpoint"]
+
+_loading: ContextVar[bool] = ContextVar("loram_loading", default=False)
+_planned: ContextVar[dict[tuple[int, int], float] | None] = ContextVar(
+    "loram_planned", default=None
+)
+
+
+@contextmanager
+def loading() -> Generator[None]:
+    """Adapters made inside get their β from a checkpoint: no gain is evaluated, no base changed."""
+    token = _loading.set(True)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+def weights_come_from_a_checkpoint() -> bool:
+    """Whether we are inside `loading()`."""
+    return _loading.get()
+
+
+@contextmanager
+def planned(betas: dict[tuple[int, int], float]) -> Generator[None]:
+    """Hands the β that the pre-flight computed, by (id of the weight, r), to `start`."""
+    token = _planned.set(betas)
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
+
+def beta_of(layer: nn.Module, r: int, init: LoramInit) -> float:
+    """β for the frozen weight of a LoRA layer, Linear or Conv1D; errors as `loram.beta`.
+
+    Reads the whole weight also under ZeRO-3, by PEFT's own gathering.
+    """
+    base: Any = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
+    with gather_params_ctx(base.weight):
+        return beta(
+            base_weight(layer),
+            r,
+            gain=init.gain,
+            basis=init.basis,
+            statistic=init.statistic,
+            seed=init.seed,
+        )
+
+
+@torch.no_grad()
+def start(layer: LoraModule, adapter: str, init: LoramInit) -> None:
+    """Set the adapter's factors to their starting point, and note β, basis and seed beside them.
+
+    Deviation form: dA = dB = 0. Residual form: A = A⁰, B = B⁰ and W ← W − sB⁰A⁰. While a checkpoint
+    is loaded, the factors are zero and β is NaN until the file's come: nothing else is touched.
+    """
+    A, B = factor_weights(layer, adapter)
+    r = A.shape[0]
+    waiting = weights_come_from_a_checkpoint() or A.is_meta
+    if waiting:
+        b = float("nan")
+    else:
+        plan = _planned.get() or {}
+        weight = layer.get_base_layer().weight
+        b = plan.get((id(weight), r), float("nan"))
+        if b != b:
+            b = beta_of(layer, r, init)
+    record = BasisRecord(b, init.basis, init.seed, r)
+    _attach(layer, adapter, record)
+    nn.init.zeros_(A)
+    nn.init.zeros_(B)
+    if init.is_residual and not waiting:
+        with gather_params_ctx(layer.get_base_layer().weight):
+            take_out(layer, adapter, record, keep_base=init.keep_base)
+        fill(layer, adapter)
+
+
+def _attach(layer: LoraModule, adapter: str, record: BasisRecord) -> None:
+    if not isinstance(getattr(layer, ATTRIBUTE, None), nn.ModuleDict):
+        setattr(layer, ATTRIBUTE, nn.ModuleDict())
+        # So that PEFT moves it with the adapter and deletes it with the adapter.
+        layer.other_param_names = (*layer.other_param_names, ATTRIBUTE)
+    device = layer.lora_A[adapter].weight.device
+    if device.type != "meta":
+        record = record.to(device)
+    getattr(layer, ATTRIBUTE)[adapter] = record
+
+
+@torch.no_grad()
+def fill(layer: LoraModule, adapter: str) -> None:
+    """A ← A⁰, B ← B⁰ if that is what was taken out of this layer for this adapter.
+
+    Called again once PEFT has cast the factors to the base's dtype and, by default, back to
+    float32: over a bfloat16 base they would else differ from what was taken out by a part in 256.
+    """
+    removed = removed_from(layer)
+    if removed is None or removed.adapter != adapter:
+        return
+    A, B = factor_weights(layer, adapter)
+    anchor = removed.record.anchor(B.shape[0], A.shape[1], A.shape[0], like=A)
+    scale = anchor.beta.to(anchor.phi_in.dtype)
+    A.copy_(scale * anchor.phi_in.T)
+    B.copy_(scale * anchor.phi_out)
