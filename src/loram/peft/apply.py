@@ -1,5 +1,6 @@
 """LoRAM on an adapter that exists already: `loram.apply_(peft_model)`."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -49,7 +50,7 @@ def apply_(model: nn.Module, init: str = "loram", *, adapter: str | None = None)
     layers = list(lora_layers(model, name))
     if not layers:
         raise ValueError(f"adapter {name!r} has no LoRA layer on this model")
-    wanted = type(config)(**{**config.to_dict(), "init_lora_weights": init})
+    wanted = replace(config, init_lora_weights=init)
     problems = config_problems(wanted, parsed)
     betas = check_layers(layers, name, init, model, problems)
     check_neighbours(model, configs, name, wanted)

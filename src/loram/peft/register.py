@@ -9,6 +9,7 @@ it; `import loram` registers.
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import peft.utils.hotswap
@@ -219,26 +220,16 @@ def _add_weighted_adapter(
         raise LoramError(
             f"add_weighted_adapter(combination_type={kind!r}) on {len(adapters)} adapter(s) "
             f"combines stored factors, and those of LoRAM adapters {ours} are deviations from a "
-            "basis: use combination_type='svd' with two adapters or more, or `loram export` them first"
+            "basis: use combination_type='svd' with two adapters or more, or `loram export` them"
         )
     # The sum is a plain LoRA: the new adapter's config is copied by PEFT from the first one's.
     first = adapters[0]
     config = self.peft_config[first]
-    plain = dict(config.to_dict(), init_lora_weights=True, use_rslora=False)
-    self.peft_config[first] = type(config)(
-        **{k: v for k, v in plain.items() if k in _fields(config)}
-    )
-    self.peft_config[first].target_modules = config.target_modules
+    self.peft_config[first] = replace(config, init_lora_weights=True, use_rslora=False)
     try:
         original(self, adapters, *args, **kwargs)
     finally:
         self.peft_config[first] = config
-
-
-def _fields(config: LoraConfig) -> set[str]:
-    import dataclasses
-
-    return {f.name for f in dataclasses.fields(config) if f.init}
 
 
 def _is_ours(config: Any) -> bool:

@@ -1,0 +1,272 @@
+"""A LoRAM adapter as plain LoRA, for software that has never heard of loram.
+
+    >>> export_plain("runs/x/adapter", "plain")              # rank 2r, the same update
+    >>> export_plain("runs/x/adapter", "small", rank=16)     # the best rank-16 approximation
+
+W_LoRA = s [dB | B⁰]·[A⁰ + dA ; dA] is itself a product of rank 2r, so the export is exact to
+rounding. Servers read one rank and one alpha: every layer is padded with zeros to one rank, s is
+folded into B, and there are no patterns and no rsLoRA flag.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel
+from peft.utils.other import get_pattern_key
+from peft.utils.save_and_load import load_peft_weights
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from loram.peft.preflight import LoramError
+from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta
+from loram.peft.spec import LoramInit, parse
+from loram.product import anchored
+
+__all__ = ["Exported", "export_merged", "export_plain", "read_adapter"]
+
+_A, _B, _RECORD = ".lora_A.weight", ".lora_B.weight", f".{ATTRIBUTE}.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: folder.
+        rank: of every layer.
+        layers: how many.
+        error: ‖W_LoRA − export‖_F / ‖W_LoRA‖_F over all layers; 0 for rank 2r, where only rounding
+            is lost.
+        worst: (layer, its own error), the largest.
+        bytes: size of the weights file.
+    """
+
+    path: Path
+    rank: int
+    layers: int
+    error: float
+    worst: tuple[str, float]
+    bytes: int
+
+
+def read_adapter(adapter: str | os.PathLike[str]) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """Config and tensors of a saved LoRAM adapter, on the CPU.
+
+    Args:
+        adapter: folder, or hub id.
+
+    Raises:
+        LoramError: no adapter there, a damaged file, or an adapter that is not LoRAM's.
+    """
+    name = os.fspath(adapter)
+    try:
+        config = PeftConfig.from_pretrained(name)
+        tensors = load_peft_weights(name, device="cpu")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise LoramError(
+            f"no readable adapter at {name!r}: expected adapter_config.json and "
+            f"adapter_model.safetensors ({_first_line(error)})"
+        ) from error
+    if not isinstance(config, LoraConfig) or parse(config.init_lora_weights) is None:
+        init = getattr(config, "init_lora_weights", config.peft_type)
+        raise LoramError(
+            f"the adapter at {name!r} is not a LoRAM one (init {init!r}): expected "
+            "init_lora_weights to start with loram; it needs no export"
+        )
+    return config, tensors
+
+
+def export_plain(
+    adapter: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    rank: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> Exported:
+    """Write a LoRAM adapter, of either form, as plain LoRA.
+
+    Args:
+        adapter: folder or hub id of the LoRAM adapter.
+        out: folder to write; must not exist, or be empty.
+        rank: None for 2r, exact. Else the best approximation of that rank by a QR-reduced SVD,
+            O((n + m)r²) a layer.
+        dtype: of the written factors; the adapter's own by default, where float32 is the default
+            of PEFT. Fewer bits than float32 lose some of the update.
+
+    Raises:
+        LoramError: no LoRAM adapter there, an unusable one, or `out` is taken.
+        ValueError: rank < 1.
+    """
+    if rank is not None and rank < 1:
+        raise ValueError(f"expected rank ≥ 1, got {rank}")
+    target = _free(out)
+    config, tensors = read_adapter(adapter)
+    products = dict(_products(config, tensors))
+    if not products:
+        raise LoramError(f"the adapter at {os.fspath(adapter)!r} has no LoRA layer")
+    total = lost = 0.0
+    worst = ("", 0.0)
+    for name, (left, right) in products.items():
+        if rank is None:
+            continue
+        left, right, kept, all_ = _truncate(left, right, rank)
+        products[name] = left, right
+        total, lost = total + all_, lost + max(all_ - kept, 0.0)
+        own = (max(all_ - kept, 0.0) / all_) ** 0.5 if all_ > 0 else 0.0
+        worst = max(worst, (name, own), key=lambda item: item[1])
+    width = rank or max(left.shape[1] for left, _ in products.values())
+    plain: dict[str, Tensor] = {
+        key: value for key, value in tensors.items() if not key.endswith((_A, _B, _RECORD))
+    }
+    for name, (left, right) in products.items():
+        kind = dtype or tensors[name + _A].dtype
+        missing = width - left.shape[1]
+        plain[name + _A] = nn.functional.pad(right, (0, 0, 0, missing)).to(kind).contiguous()
+        plain[name + _B] = nn.functional.pad(left, (0, missing)).to(kind).contiguous()
+    plain_config = replace(
+        config,
+        r=width,
+        lora_alpha=width,
+        rank_pattern={},
+        alpha_pattern={},
+        use_rslora=False,
+        init_lora_weights=True,
+        inference_mode=True,
+    )
+    size = _write(target, plain_config, plain)
+    error = (lost / total) ** 0.5 if total > 0 else 0.0
+    return Exported(target, width, len(products), error, worst, size)
+
+
+def export_merged(
+    adapter: str | os.PathLike[str], out: str | os.PathLike[str], base: nn.Module
+) -> Path:
+    """Write full weights: the base model with the adapter merged into it.
+
+    Args:
+        adapter: folder or hub id of the LoRAM adapter.
+        out: folder to write; must not exist, or be empty.
+        base: the pretrained model, which is changed. Merging rounds to its dtype.
+
+    Raises:
+        LoramError: no LoRAM adapter there, or `out` is taken.
+    """
+    target = _free(out)
+    read_adapter(adapter)
+    merged: Any = PeftModel.from_pretrained(base, os.fspath(adapter)).merge_and_unload(
+        safe_merge=True
+    )
+    with _staged(target) as folder:
+        merged.save_pretrained(folder)
+    return target
+
+
+def _products(
+    config: LoraConfig, tensors: dict[str, Tensor]
+) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """(layer, (left (n, 2r), right (2r, m))) in float64, s in the left one."""
+    init = parse(config.init_lora_weights)
+    assert init is not None
+    for key in tensors:
+        if not key.endswith(_A):
+            continue
+        name = key.removesuffix(_A)
+        if name + _RECORD not in tensors or name + _B not in tensors:
+            raise LoramError(
+                f"{name}: expected lora_A, lora_B and {ATTRIBUTE}, and the file lacks one: it is "
+                "damaged, or a tool has stripped it"
+            )
+        yield name, _product(name, config, init, tensors)
+
+
+def _product(
+    name: str, config: LoraConfig, init: LoramInit, tensors: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    A, B, code = (tensors[name + suffix] for suffix in (_A, _B, _RECORD))
+    A, B = A.double(), B.double()
+    r = A.shape[0]
+    record = BasisRecord(check_beta(code, name), init.basis, init.seed, r)
+    record.weight.copy_(code)
+    record.refresh()
+    anchor = record.anchor(B.shape[0], A.shape[1], r, like=A)
+    if init.is_residual:  # stored as A, B themselves
+        B = B - anchor.beta * anchor.phi_out
+        A = A - anchor.beta * anchor.phi_in.T
+    left, right = anchored(B, A, anchor)
+    module = name.removeprefix("base_model.model.")
+    ranks: dict[str, int] = config.rank_pattern or {}
+    alphas: dict[str, float] = config.alpha_pattern or {}
+    rank = ranks.get(get_pattern_key(list(ranks), module), config.r)
+    alpha = alphas.get(get_pattern_key(list(alphas), module), config.lora_alpha)
+    scaling = alpha / rank**0.5 if config.use_rslora else alpha / rank
+    return left * scaling, right
+
+
+def _truncate(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
+    """Best rank-`rank` factors of left @ right, and ‖·‖² of what is kept and of all."""
+    q_left, r_left = torch.linalg.qr(left)
+    q_right, r_right = torch.linalg.qr(right.T)
+    u, sigma, vh = torch.linalg.svd(r_left @ r_right.T)
+    k = min(rank, sigma.numel())
+    root = sigma[:k].sqrt()
+    squares = sigma.square()
+    return (
+        q_left @ (u[:, :k] * root),
+        (root[:, None] * vh[:k]) @ q_right.T,
+        float(squares[:k].sum()),
+        float(squares.sum()),
+    )
+
+
+def _free(out: str | os.PathLike[str]) -> Path:
+    target = Path(out)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise LoramError(f"{target} exists already: name a new folder, or remove it first")
+    return target
+
+
+class _staged:
+    """A folder beside `target` that takes its name only when everything in it is written."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __enter__(self) -> Path:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
+        return self.folder
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        os.chmod(self.folder, 0o777 & ~_umask())
+        if self.target.is_dir():
+            self.target.rmdir()
+        self.folder.rename(self.target)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write(target: Path, config: LoraConfig, tensors: dict[str, Tensor]) -> int:
+    with _staged(target) as folder:
+        config.save_pretrained(str(folder))
+        weights = folder / "adapter_model.safetensors"
+        save_file(tensors, weights, metadata={"format": "pt"})
+        size = weights.stat().st_size
+    return size
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
