@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from loram.peft.layers import lora_layers
+from loram.peft.layers import active_adapter, lora_layers
 from loram.peft.preflight import LoramError, check_layers, check_neighbours, config_problems
 from loram.peft.spec import parse
 from loram.peft.start import fill, planned, start
@@ -38,7 +38,7 @@ def apply_(model: nn.Module, init: str = "loram", *, adapter: str | None = None)
             f"expected a string such as 'loram' or 'loram(gain=spectral)', got {init!r}"
         )
     configs: dict[str, Any] = getattr(model, "peft_config", {})
-    name = adapter if adapter is not None else _active(model)
+    name = adapter if adapter is not None else active_adapter(model)
     if name not in configs:
         raise ValueError(f"no adapter {name!r} on this model: it has {sorted(configs)}")
     config = configs[name]
@@ -65,10 +65,3 @@ def apply_(model: nn.Module, init: str = "loram", *, adapter: str | None = None)
             fill(layer, name)
             if isinstance(layer.lora_variant[name], DeviationVariant | ResidualVariant):
                 layer.lora_variant[name].init(layer, name)
-
-
-def _active(model: nn.Module) -> str:
-    active: Any = getattr(model, "active_adapter", "default")
-    if callable(active):
-        active = active()
-    return active if isinstance(active, str) else active[0]

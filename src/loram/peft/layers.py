@@ -13,6 +13,7 @@ from loram.product import Anchor, anchored
 __all__ = [
     "Deviations",
     "LoraModule",
+    "active_adapter",
     "base_weight",
     "deviations",
     "factor_weights",
@@ -48,6 +49,14 @@ def lora_layers(model: nn.Module, adapter: str | None = None) -> Iterator[tuple[
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer) and (adapter is None or adapter in module.r):
             yield name, module
+
+
+def active_adapter(model: nn.Module) -> str:
+    """Name of the adapter in use (the first, if there are several)."""
+    active: Any = getattr(model, "active_adapter", "default")
+    if callable(active):  # Transformers' own integration has a method
+        active = active()
+    return active if isinstance(active, str) else active[0]
 
 
 def record_of(layer: nn.Module, adapter: str) -> BasisRecord | None:

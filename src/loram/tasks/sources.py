@@ -1,0 +1,181 @@
+"""Questions and answers to fine-tune on: made here (`wordmath`), from JSONL files, or from the hub.
+
+>>> load("wordmath", train_size=320, held_out_size=64, seed=0)
+>>> load("data/gsm8k", train_size=None, held_out_size=128, seed=0)   # a folder with train, test
+>>> load("openai/gsm8k", ...)                                        # pip install 'loram[hub]'
+"""
+
+import json
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loram.tasks import wordmath
+
+__all__ = ["Data", "DataError", "Example", "load"]
+
+# Question and answer fields that are understood, in this order.
+_FIELDS = (
+    ("question", "answer"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "output"),
+    ("input", "output"),
+    ("problem", "solution"),
+)
+_HELD_OUT_NAMES = ("test", "validation", "valid", "dev", "heldout", "eval")
+
+
+class DataError(ValueError):
+    """The data can't be used as it is; the message says what was expected and what came."""
+
+
+class Example(NamedTuple):
+    """A question, and the answer a model should write."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Examples to train on, and others to judge by.
+
+    Attributes:
+        name: of the source.
+        train: in the order they are used.
+        held_out: never trained on.
+    """
+
+    name: str
+    train: list[Example]
+    held_out: list[Example]
+
+
+def load(
+    source: str, *, train_size: int | None, held_out_size: int, seed: int, config: str | None = None
+) -> Data:
+    """Examples from `wordmath`, a JSONL file or folder, or a data set on the hub.
+
+    A folder holds `train.jsonl` and `test.jsonl` (or validation, dev, heldout). Of a single file or
+    of a data set with only a train split, the held-out examples are drawn first and never trained
+    on. Rows have question and answer, prompt and completion, or instruction (input) and output.
+
+    Args:
+        source: `"wordmath"`, a path, or a hub id.
+        train_size: how many to train on; None for all (2,000 of wordmath).
+        held_out_size: how many to judge by.
+        seed: of the draw.
+        config: configuration name of a hub data set, e.g. `"main"` of `openai/gsm8k`.
+
+    Raises:
+        DataError: nothing there, a malformed row, or too few rows.
+    """
+    if source == "wordmath":
+        return Data(
+            "wordmath",
+            _made("train", 2000 if train_size is None else train_size, seed),
+            _made("test", held_out_size, seed),
+        )
+    path = Path(source)
+    if path.exists():
+        train, held_out = _from_files(path)
+    else:
+        train, held_out = _from_hub(source, config)
+    rng = random.Random(seed)
+    if held_out is None:
+        rng.shuffle(train)
+        train, held_out = train[held_out_size:], train[:held_out_size]
+    else:
+        rng.shuffle(train)
+        rng.shuffle(held_out)
+    wanted = len(train) if train_size is None else train_size
+    if len(train) < max(wanted, 1) or len(held_out) < held_out_size:
+        raise DataError(
+            f"{source}: expected {max(wanted, 1)} training and {held_out_size} held-out examples, "
+            f"got {len(train)} and {len(held_out)}: ask for fewer (--train-size, --held-out-size)"
+        )
+    return Data(source, train[:wanted], held_out[:held_out_size])
+
+
+def _made(split: wordmath.Split, size: int, seed: int) -> list[Example]:
+    return [Example(p.question, p.answer) for p in wordmath.generate(split, size, seed=seed)]
+
+
+def _from_files(path: Path) -> tuple[list[Example], list[Example] | None]:
+    if path.is_file():
+        return _read(path), None
+    files = {file.stem: file for file in sorted(path.glob("*.jsonl"))}
+    if "train" not in files:
+        raise DataError(
+            f"{path}: expected train.jsonl (and test.jsonl or validation.jsonl), found "
+            f"{sorted(files) or 'no .jsonl file'}"
+        )
+    held_out = next((files[name] for name in _HELD_OUT_NAMES if name in files), None)
+    return _read(files["train"]), _read(held_out) if held_out else None
+
+
+def _read(file: Path) -> list[Example]:
+    examples: list[Example] = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: expected a UTF-8 JSONL file ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{file}, line {number}: expected a JSON object ({error})") from error
+        examples.append(_example(row, f"{file}, line {number}"))
+    if not examples:
+        raise DataError(f"{file}: expected one JSON object a line, the file has none")
+    return examples
+
+
+def _from_hub(source: str, config: str | None) -> tuple[list[Example], list[Example] | None]:
+    try:
+        import datasets  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise DataError(
+            f"{source!r} is neither wordmath nor an existing file or folder; to read it as a data "
+            "set from the hub, pip install 'loram[hub]'"
+        ) from None
+    try:
+        splits: Any = datasets.load_dataset(source, config)
+    except Exception as error:  # the hub client's errors have no common base
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{source!r} is neither wordmath nor an existing path, and the hub gave no such data "
+            f"set ({first}). If it has several configurations, name one with --data-config"
+        ) from error
+    if "train" not in splits:
+        raise DataError(f"{source}: expected a train split, got {sorted(splits)}")
+    held_out = next((name for name in _HELD_OUT_NAMES if name in splits), None)
+    return (
+        _examples(splits["train"], source),
+        _examples(splits[held_out], source) if held_out else None,
+    )
+
+
+def _examples(rows: Iterable[Mapping[str, Any]], where: str) -> list[Example]:
+    return [_example(row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)]
+
+
+def _example(row: Any, where: str) -> Example:
+    keys: list[str] = sorted(row) if isinstance(row, Mapping) else []
+    for question, answer in _FIELDS:
+        if question in keys and answer in keys:
+            pair = row[question], row[answer]
+            if not all(isinstance(text, str) for text in pair):
+                raise DataError(f"{where}: expected text in {question!r} and {answer!r}")
+            if not pair[1].strip():
+                raise DataError(f"{where}: {answer!r} is empty: there is nothing to learn from it")
+            context = row.get("input") if question == "instruction" else None
+            asked = f"{pair[0]}\n\n{context}" if isinstance(context, str) and context else pair[0]
+            return Example(asked, pair[1])
+    known = "; ".join(f"{q} and {a}" for q, a in _FIELDS)
+    raise DataError(f"{where}: expected an object with {known}; got {keys or type(row).__name__}")

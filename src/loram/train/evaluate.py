@@ -1,0 +1,114 @@
+"""Judging a model: held-out loss on the answers, and exact match of what it writes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from loram.tasks import Example, exact_match
+from loram.train.encode import IGNORED, Collate, Encoded, Prompt, prompt_text
+
+__all__ = ["Written", "held_out_loss", "write_answers"]
+
+Progress = Callable[[int], None]
+
+
+class Written(NamedTuple):
+    """One held-out question, the right answer, what the model wrote, and whether it is right."""
+
+    question: str
+    reference: str
+    written: str
+    correct: bool
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: Any,
+    encoded: Sequence[Encoded],
+    pad_token_id: int,
+    *,
+    batch_size: int = 8,
+    progress: Progress = lambda n: None,
+) -> float:
+    """Mean cross-entropy per answer token, in nats, over all examples together.
+
+    Args:
+        model: causal language model; left in the mode it was in.
+        encoded: examples.
+        pad_token_id: of the tokenizer.
+        batch_size: examples at a time, of similar length.
+        progress: told the number of examples done.
+    """
+    collate = Collate(pad_token_id)
+    was_training = model.training
+    model.eval()
+    total, tokens = 0.0, 0
+    # By length, so that little is padding; the mean does not depend on the order.
+    ordered = sorted(encoded, key=lambda each: len(each.input_ids))
+    for start in range(0, len(ordered), batch_size):
+        part = ordered[start : start + batch_size]
+        batch = {name: value.to(model.device) for name, value in collate(part).items()}
+        labels = batch.pop("labels")[:, 1:]
+        hidden = model(**batch).logits[:, :-1]
+        asked = labels != IGNORED
+        loss = F.cross_entropy(hidden[asked].float(), labels[asked], reduction="sum")
+        total, tokens = total + float(loss), tokens + int(asked.sum())
+        progress(len(part))
+    model.train(was_training)
+    return total / tokens
+
+
+@torch.no_grad()
+def write_answers(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    prompt: Prompt,
+    *,
+    max_new_tokens: int = 192,
+    batch_size: int = 16,
+    progress: Progress = lambda n: None,
+) -> list[Written]:
+    """Greedy answers to the questions, each judged by `exact_match`.
+
+    Args:
+        model: causal language model; left in the mode it was in.
+        tokenizer: its tokenizer.
+        examples: questions and right answers.
+        prompt: as in training.
+        max_new_tokens: an answer is cut there.
+        batch_size: questions at a time, of similar length.
+        progress: told the number of questions done.
+    """
+    was_training = model.training
+    model.eval()
+    texts = [prompt_text(tokenizer, each.question, prompt) for each in examples]
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    written: dict[int, Written] = {}
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        batch = tokenizer(
+            [texts[i] for i in part],
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+        ).to(model.device)
+        ids = model.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        answers = tokenizer.batch_decode(
+            ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        for i, answer in zip(part, answers, strict=True):
+            question, reference = examples[i]
+            right = exact_match(answer, reference)
+            written[i] = Written(question, reference, answer.strip(), right)
+        progress(len(part))
+    model.train(was_training)
+    return [written[i] for i in range(len(texts))]

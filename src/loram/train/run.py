@@ -1,0 +1,335 @@
+"""One fine-tuning run: model, data, adapter, training, judgement, all in one folder.
+
+    >>> run(TrainSettings(init="loram", lr=2e-4), Path("runs/first"))
+
+The folder holds `settings.json`, `adapter/`, `magnitudes.jsonl`, `losses.jsonl`, `answers.jsonl`,
+`results.json`, and checkpoints while it trains. A run that was killed goes on from its last
+checkpoint and ends with the same numbers; one that is done is read, not run again.
+"""
+
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from loram._version import __version__
+from loram.probe import MagnitudeLog
+from loram.tasks import load
+from loram.train.encode import Collate, encode
+from loram.train.evaluate import held_out_loss, write_answers
+from loram.train.model import load_pretrained, pick_dtype
+from loram.train.settings import TrainSettings
+
+__all__ = ["RunError", "Stage", "run", "versions"]
+
+logger = logging.getLogger(__name__)
+
+_WHOLE = "whole"  # a checkpoint holds this file once everything in it is written
+
+Stage = Callable[[str, int | None], Callable[[int], None]]
+"""(what is being done, how many parts) → function told of every part that is done."""
+
+
+class RunError(RuntimeError):
+    """The run can't go on; the message says why and what to do."""
+
+
+def _silent(what: str, total: int | None) -> Callable[[int], None]:
+    logger.info(what)
+    return lambda n: None
+
+
+def run(settings: TrainSettings, out: Path, *, stage: Stage = _silent) -> dict[str, Any]:
+    """Train, judge and save; returns what `results.json` holds.
+
+    Args:
+        settings: of the run.
+        out: its folder; made, continued, or read if the run is done.
+        stage: for progress bars.
+
+    Raises:
+        RunError: `out` belongs to a run with other settings, or training diverged.
+        DataError, ModelError, EmbeddedModelError, LoramError, ValueError: bad input, by its kind.
+    """
+    done = _open(settings, out)
+    if done is not None:
+        return done
+    dtype = pick_dtype(settings.dtype)
+    stage(f"reading {settings.model}", None)
+    model, tokenizer = load_pretrained(settings.model, dtype)
+    data = load(
+        settings.data,
+        train_size=settings.train_size,
+        held_out_size=settings.held_out_size,
+        seed=settings.seed,
+        config=settings.data_config,
+    )
+    train = encode(tokenizer, data.train, settings.prompt, settings.max_length)
+    held_out = encode(tokenizer, data.held_out, settings.prompt, settings.max_length)
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+
+    def judge(what: str, subject: Any) -> dict[str, Any]:
+        tick = stage(f"held-out loss {what}", len(held_out))
+        loss = held_out_loss(
+            subject, held_out, tokenizer.pad_token_id, batch_size=settings.batch_size, progress=tick
+        )
+        judged: dict[str, Any] = {"loss": loss}
+        asked = data.held_out[: settings.answers]
+        if asked:
+            tick = stage(f"answers {what}", len(asked))
+            written = write_answers(
+                subject,
+                tokenizer,
+                asked,
+                settings.prompt,
+                max_new_tokens=settings.max_new_tokens,
+                progress=tick,
+            )
+            judged["exact_match"] = sum(each.correct for each in written) / len(written)
+            judged["answers"] = [each._asdict() for each in written]
+        return judged
+
+    before = _once(out / "before.json", lambda: judge("before", model))
+    stage(f"starting {settings.init}", None)
+    set_seed(settings.seed)
+    began = time.perf_counter()
+    model = get_peft_model(model, _lora_config(settings))
+    init_seconds = time.perf_counter() - began
+    watch = _Watch(stage("training", settings.steps))
+    magnitudes = MagnitudeLog(model, out / "magnitudes.jsonl")
+    trainer = Trainer(
+        model=model,
+        args=_arguments(settings, out, dtype),
+        train_dataset=train,  # pyright: ignore[reportArgumentType]
+        data_collator=Collate(tokenizer.pad_token_id),
+        callbacks=[magnitudes, watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.train(resume_from_checkpoint=_checkpoint(out))
+    losses = [
+        {"step": entry["step"], "loss": entry["loss"]}
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+    broken = next((each for each in losses if not math.isfinite(each["loss"])), None)
+    if broken is not None:
+        raise RunError(
+            f"training diverged: the loss is {broken['loss']} at step {broken['step']}, at lr "
+            f"{settings.lr:g}. Use a lower learning rate, in a new folder"
+        )
+    after = judge("after", model)
+    model.save_pretrained(str(out / "adapter"))
+    adapter_bytes = (out / "adapter" / "adapter_model.safetensors").stat().st_size
+    answers = [
+        {**was, "after": now["written"], "correct_after": now["correct"]}
+        for was, now in zip(before.get("answers", []), after.get("answers", []), strict=True)
+    ]
+    _write_lines(out / "losses.jsonl", losses)
+    _write_lines(out / "answers.jsonl", answers)
+    results: dict[str, Any] = {
+        "settings": settings.model_dump(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "init_seconds": init_seconds,
+        "loss_before": before["loss"],
+        "loss_after": after["loss"],
+        "exact_match_before": before.get("exact_match"),
+        "exact_match_after": after.get("exact_match"),
+        "tokens_per_second": _median(watch.rates),
+        "step_seconds": _median(watch.seconds),
+        "adapter_bytes": adapter_bytes,
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "peak_memory_bytes": _peak_memory(),
+        "versions": versions(),
+    }
+    _write_json(out / "results.json", results)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return results
+
+
+def _open(settings: TrainSettings, out: Path) -> dict[str, Any] | None:
+    """Results if the run is done; else its folder is ready to start or go on."""
+    known = out / "settings.json"
+    mine = settings.model_dump()
+    if known.exists():
+        try:
+            theirs = json.loads(known.read_text())
+        except ValueError as error:
+            raise RunError(f"{known} is damaged ({error}): remove {out} and run again") from error
+        if theirs != mine:
+            changed = sorted(k for k in {*theirs, *mine} if theirs.get(k) != mine.get(k))
+            raise RunError(
+                f"{out} belongs to a run with other settings ({', '.join(changed)}): name another "
+                "folder, or remove it"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists and is not a run: name another folder")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(known, mine)
+    results = out / "results.json"
+    return json.loads(results.read_text()) if results.exists() else None
+
+
+def _lora_config(settings: TrainSettings) -> LoraConfig:
+    names = settings.target_modules
+    init: Any = True if settings.init.strip().lower() == "lora" else settings.init
+    alpha = settings.lora_alpha
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # pyright: ignore[reportArgumentType]
+        use_rslora=settings.rslora,
+        lora_dropout=settings.dropout,
+        target_modules=names if names == "all-linear" else [n.strip() for n in names.split(",")],
+        init_lora_weights=init,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _arguments(settings: TrainSettings, out: Path, dtype: torch.dtype) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.lr,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def _checkpoint(out: Path) -> str | None:
+    """The newest checkpoint that was written whole; what a kill left half written is dropped."""
+    folder = out / "checkpoints"
+    if not folder.is_dir():
+        return None
+    while (last := get_last_checkpoint(str(folder))) is not None:
+        if (Path(last) / _WHOLE).exists():
+            return last
+        logger.warning("%s was cut short and is dropped", last)
+        shutil.rmtree(last)
+    return None
+
+
+class _Watch(TrainerCallback):
+    """Times and tokens of the steps, the progress bar, whole checkpoints, and divergence."""
+
+    def __init__(self, tick: Callable[[int], None]) -> None:
+        self._tick = tick
+        self._began, self._tokens = 0.0, 0
+        self.seconds: list[float] = []
+        self.rates: list[float] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._tick(state.global_step)
+        self._tokens = state.num_input_tokens_seen
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        seconds = time.perf_counter() - self._began
+        self.seconds.append(seconds)
+        self.rates.append((state.num_input_tokens_seen - self._tokens) / seconds)
+        self._tokens = state.num_input_tokens_seen
+        self._tick(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if folder.is_dir():
+            (folder / _WHOLE).touch()
+
+
+def _median(values: list[float]) -> float | None:
+    """Without the first, which warms up."""
+    return statistics.median(values[1:] or values) if values else None
+
+
+def _peak_memory() -> int:
+    """Bytes: of the GPU if there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def versions() -> dict[str, str]:
+    """Of everything that decides a number."""
+    import accelerate
+    import peft
+    import transformers
+
+    return {
+        "loram": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+        "accelerate": accelerate.__version__,
+    }
+
+
+def _once(file: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the file holds, or what is computed and put there."""
+    if file.exists():
+        return json.loads(file.read_text())
+    value = compute()
+    _write_json(file, value)
+    return value
+
+
+def _write_json(file: Path, value: Any) -> None:
+    _write(file, json.dumps(value, indent=2) + "\n")
+
+
+def _write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    _write(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write(file: Path, text: str) -> None:
+    """All of it or nothing, also if the process dies."""
+    staging = file.with_name(f".{file.name}.part")
+    staging.write_text(text, encoding="utf-8")
+    os.replace(staging, file)

@@ -1,0 +1,70 @@
+"""Everything that decides the result of a training run."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from loram.train.encode import Prompt
+
+__all__ = ["TrainSettings"]
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+class TrainSettings(BaseModel):
+    """One fine-tuning run; all problems of its values are reported together.
+
+    The defaults are the paper's kind of recipe (AdamW, cosine, s = 1, no decay) at the size of two
+    CPU cores.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field("smollm2", description="hub id, folder, or the embedded smollm2")
+    data: str = Field("wordmath", description="hub id, JSONL file or folder, or wordmath")
+    data_config: str | None = Field(None, description="configuration of a hub data set")
+    init: str = Field(
+        "loram",
+        description="lora, loram, loram(gain=spectral), loram_residual, or any init_lora_weights "
+        "of PEFT that needs no data: pissa, pissa_niter_16, olora, gaussian, orthogonal",
+    )
+    rank: Positive = Field(16, description="r")
+    alpha: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="lora_alpha; by default r, so that s = 1"
+    )
+    rslora: bool = Field(False, description="s = alpha / sqrt(r)")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the adapter's input")
+    target_modules: str = Field("all-linear", description="all-linear, or names joined by commas")
+    lr: Annotated[float, Field(gt=0)] = Field(2e-4, description="peak learning rate")
+    steps: Positive = Field(40, description="optimiser steps")
+    batch_size: Positive = Field(8, description="examples a step")
+    accumulate: Positive = Field(1, description="batches a step is made of")
+    warmup_steps: NotNegative = Field(3, description="linear from 0")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after warm-up")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's")
+    max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="0 for no clipping")
+    seed: NotNegative = Field(0, description="of the data, its order and random factors")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the base: bfloat16 where the machine multiplies it natively"
+    )
+    prompt: Prompt = Field("auto", description="chat template, or plain Question / Answer")
+    max_length: Positive = Field(512, description="tokens of question and answer")
+    train_size: Positive | None = Field(None, description="training examples; all by default")
+    held_out_size: Positive = Field(128, description="examples for the held-out loss")
+    answers: NotNegative = Field(0, description="held-out questions to answer, for exact match")
+    max_new_tokens: Positive = Field(192, description="of a written answer")
+    save_every: Positive = Field(20, description="steps between checkpoints")
+
+    @field_validator("init")
+    @classmethod
+    def _known_init(cls, value: str) -> str:
+        from loram.peft import parse
+
+        parse(value)
+        return value
+
+    @property
+    def lora_alpha(self) -> float:
+        """α, with its default of r."""
+        return self.alpha if self.alpha is not None else float(self.rank)
