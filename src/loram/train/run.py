@@ -44,6 +44,20 @@ __all__ = ["RunError", "Stage", "run", "versions"]
 
 logger = logging.getLogger(__name__)
 
+# What the figures before training depend on.
+_JUDGED_BY = (
+    "model",
+    "data",
+    "data_config",
+    "dtype",
+    "prompt",
+    "max_length",
+    "train_size",
+    "held_out_size",
+    "answers",
+    "max_new_tokens",
+    "seed",
+)
 _WHOLE = "whole"  # a checkpoint holds this file once everything in it is written
 
 Stage = Callable[[str, int | None], Callable[[int], None]]
@@ -59,12 +73,16 @@ def _silent(what: str, total: int | None) -> Callable[[int], None]:
     return lambda n: None
 
 
-def run(settings: TrainSettings, out: Path, *, stage: Stage = _silent) -> dict[str, Any]:
+def run(
+    settings: TrainSettings, out: Path, *, baseline: Path | None = None, stage: Stage = _silent
+) -> dict[str, Any]:
     """Train, judge and save; returns what `results.json` holds.
 
     Args:
         settings: of the run.
         out: its folder; made, continued, or read if the run is done.
+        baseline: folder of a run on the same model and data, whose figures before training are
+            taken over instead of measured again.
         stage: for progress bars.
 
     Raises:
@@ -74,6 +92,8 @@ def run(settings: TrainSettings, out: Path, *, stage: Stage = _silent) -> dict[s
     done = _open(settings, out)
     if done is not None:
         return done
+    if baseline is not None:
+        _take_over(settings, baseline, out)
     dtype = pick_dtype(settings.dtype)
     stage(f"reading {settings.model}", None)
     model, tokenizer = load_pretrained(settings.model, dtype)
@@ -190,6 +210,23 @@ def _open(settings: TrainSettings, out: Path) -> dict[str, Any] | None:
         _write_json(known, mine)
     results = out / "results.json"
     return json.loads(results.read_text()) if results.exists() else None
+
+
+def _take_over(settings: TrainSettings, baseline: Path, out: Path) -> None:
+    """Copy `before.json` of another run, if it was judged just as this one is going to be."""
+    try:
+        theirs = json.loads((baseline / "settings.json").read_text())
+        before = json.loads((baseline / "before.json").read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"baseline {baseline} is not a run that was begun ({error})") from error
+    mine = settings.model_dump()
+    other = [name for name in _JUDGED_BY if theirs.get(name) != mine[name]]
+    if other:
+        raise RunError(
+            f"baseline {baseline} was judged otherwise ({', '.join(other)} differ): expected the "
+            "same model and data"
+        )
+    _write_json(out / "before.json", before)
 
 
 def _lora_config(settings: TrainSettings) -> LoraConfig:

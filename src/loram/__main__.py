@@ -1,0 +1,5 @@
+"""`python -m loram`."""
+
+from loram.cli import main
+
+main()

