@@ -212,7 +212,7 @@ def export(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each method.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each method.")] = 24,
     lr: Annotated[float, typer.Option(help="Learning rate of all methods.")] = 2e-4,
     seed: Annotated[int, typer.Option(min=0, help="Of data, order and factors.")] = 0,
 ) -> None:

@@ -1,6 +1,6 @@
 """The demonstration: LoRA, PiSSA and LoRAM on a real language model, from one command.
 
-    >>> demo(Path("runs/demo"), steps=30, lr=2e-4, seed=0, console=Console())
+    >>> demo(Path("runs/demo"), steps=24, lr=2e-4, seed=0, console=Console())
 
 Each method trains in a process of its own, so that peak memory is its own and a kill loses at most
 the steps since its last checkpoint.
@@ -27,6 +27,7 @@ METHODS = {"LoRA": "lora", "PiSSA": "pissa", "LoRAM": "loram"}
 """Row of the table, and the `init` of its run."""
 
 _SAMPLES = 3
+_BATCH = 6
 
 
 def demo(out: Path, *, steps: int, lr: float, seed: int, console: Console) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def demo(out: Path, *, steps: int, lr: float, seed: int, console: Console) -> di
         raise ModelError("the demo draws with matplotlib: pip install 'loram[demo]'") from error
     console.print(
         f"[bold]LoRA, PiSSA, LoRAM[/bold] on SmolLM2-135M-Instruct, wordmath: rank 16, s = 1, "
-        f"batch 8, {steps} steps, AdamW, cosine, [bold]learning rate {lr:g}[/bold], seed {seed}",
+        f"batch {_BATCH}, {steps} steps, AdamW, cosine, [bold]learning rate {lr:g}[/bold], seed {seed}",
         highlight=False,
     )
     for name, init in METHODS.items():
@@ -93,8 +94,8 @@ def _train(
     command = [
         *(sys.executable, "-m", "loram", "train"),
         *("--init", init, "--out", str(out / init), "--steps", str(steps), "--lr", str(lr)),
-        *("--seed", str(seed), "--train-size", str(8 * steps), "--save-every", "10"),
-        *("--prompt", "plain", "--held-out-size", "64"),
+        *("--seed", str(seed), "--batch-size", str(_BATCH), "--train-size", str(_BATCH * steps)),
+        *("--save-every", "8", "--prompt", "plain", "--held-out-size", "48"),
         *("--answers", "24", "--max-new-tokens", "112"),
     ]
     first = next(iter(METHODS.values()))

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import nn
 
+from loram.peft.errors import LoramError
 from loram.peft.layers import active_adapter, lora_layers
-from loram.peft.preflight import LoramError, check_layers, check_neighbours, config_problems
+from loram.peft.preflight import check_layers, check_neighbours, config_problems
 from loram.peft.spec import parse
 from loram.peft.start import fill, planned, start
 from loram.peft.variant import DeviationVariant, ResidualVariant

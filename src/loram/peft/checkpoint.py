@@ -1,18 +1,19 @@
 """Reading LoRAM adapters from checkpoints: without β the factors mean nothing."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from loram.peft.layers import lora_layers, record_of
-from loram.peft.preflight import LoramError
+from loram.peft.errors import LoramError
+from loram.peft.layers import LoraModule, factor_weights, lora_layers, record_of
 from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta
 from loram.peft.residual import take_out
-from loram.peft.spec import DEVIATION, parse
+from loram.peft.spec import DEVIATION, LoramInit, parse
 
-__all__ = ["check", "check_hotswap"]
+__all__ = ["check", "check_hotswap", "check_loaded", "refuse_residual_swap"]
 
 
 def check(model: nn.Module, config: LoraConfig, adapter: str, state: Mapping[str, Tensor]) -> None:
@@ -34,23 +35,81 @@ def check(model: nn.Module, config: LoraConfig, adapter: str, state: Mapping[str
     if init is None:
         _refuse_strangers(config, state)
         return
+    found: list[tuple[LoraModule, BasisRecord]] = []
     for name, layer in lora_layers(model, adapter):
         record = record_of(layer, adapter)
-        if record is None or f"{name}.lora_A.{adapter}.weight" not in state:
+        if record is None:
             continue
-        stored = state.get(f"{name}.{ATTRIBUTE}.{adapter}.weight")
-        if stored is None:
+        stored = _stored(layer, name, adapter, init, state)
+        found.append((layer, stored))
+    # Everything in the file is right: only now is anything changed.
+    for layer, stored in found:
+        present = record_of(layer, adapter)
+        assert present is not None
+        if stored.beta == 0 and not present.weight.is_meta and math.isnan(present.beta):
+            present.weight.copy_(stored.weight)  # a layer that the file does not have
+        elif init.is_residual and stored.beta != 0:
+            take_out(layer, adapter, stored, keep_base=init.keep_base)
+
+
+def _stored(
+    layer: LoraModule,
+    name: str,
+    adapter: str,
+    init: LoramInit,
+    state: Mapping[str, Tensor],
+) -> BasisRecord:
+    """The record a file has for a layer; β = 0, the base itself, if it lacks the whole layer."""
+    rank = layer.r[adapter]
+    stored = BasisRecord(0.0, init.basis, init.seed, rank)
+    factors = {key: state.get(f"{name}.{key}.{adapter}.weight") for key in ("lora_A", "lora_B")}
+    code = state.get(f"{name}.{ATTRIBUTE}.{adapter}.weight")
+    if code is None:
+        if any(factor is not None for factor in factors.values()):
             raise LoramError(
                 f"the checkpoint has factors for {name} but no {ATTRIBUTE}: expected a LoRAM "
                 "adapter with its β. Either it is a plain LoRA adapter, to be loaded with "
                 "init_lora_weights=True, or a tool has stripped it"
             )
-        check_beta(stored, name)
-        if init.is_residual:
-            fresh = BasisRecord(0.0, init.basis, init.seed, layer.r[adapter])
-            fresh.weight.copy_(stored)
-            fresh.refresh()
-            take_out(layer, adapter, fresh, keep_base=init.keep_base)
+        return stored
+    check_beta(code, name)
+    for key, mine in zip(factors, factor_weights(layer, adapter), strict=True):
+        theirs = factors[key]
+        if theirs is not None and init.is_residual and theirs.shape != mine.shape:
+            raise LoramError(
+                f"{name}: expected {key} of shape {tuple(mine.shape)}, the checkpoint has "
+                f"{tuple(theirs.shape)}: it was made with another rank or for another model"
+            )
+    stored.weight.copy_(code)
+    stored.refresh()
+    return stored
+
+
+def check_loaded(model: nn.Module, adapter: str, info: Any) -> None:
+    """After a loader that does not ask before: raise on what it has silently left wrong.
+
+    Args:
+        model: that the adapter was loaded into.
+        adapter: its name.
+        info: the loader's report, with `unexpected_keys`.
+
+    Raises:
+        LoramError: as `check`. The adapter is then unusable, the base as it was.
+    """
+    config: Any = getattr(model, "peft_config", {}).get(adapter)
+    init = parse(getattr(config, "init_lora_weights", None))
+    if init is None:
+        _refuse_strangers(config, dict.fromkeys(info.unexpected_keys))
+        return
+    state = dict(model.state_dict())
+    missing = set(info.missing_keys)
+    for key in missing:
+        state.pop(key, None)
+    for _, layer in lora_layers(model, adapter):
+        record = record_of(layer, adapter)
+        if record is not None:
+            record.refresh()
+    check(model, config, adapter, state)
 
 
 def check_hotswap(
@@ -61,29 +120,43 @@ def check_hotswap(
     Raises:
         LoramError: a residual-form adapter on either side, or a LoRAM adapter without its β.
     """
-    incoming = parse(config.init_lora_weights)
-    mine = [r for _, layer in lora_layers(model, adapter) if (r := record_of(layer, adapter))]
-    present: Any = getattr(model, "peft_config", {}).get(adapter)
-    resident = parse(getattr(present, "init_lora_weights", None))
-    if (incoming and incoming.is_residual) or (resident and resident.is_residual):
-        raise LoramError(
-            "a loram_residual adapter can't be hot-swapped: each has its own rewritten base. Use "
-            f"init_lora_weights={DEVIATION!r}"
-        )
-    suffix = f".{ATTRIBUTE}.{adapter}.weight"
-    if incoming and not any(key.endswith(suffix) for key in state):
-        raise LoramError(
-            f"the incoming adapter is LoRAM by its config, but its file has no {ATTRIBUTE}: a tool "
-            "has stripped it"
-        )
-    if not incoming and mine:
+    refuse_residual_swap(getattr(model, "peft_config", {}).get(adapter), config)
+    if parse(config.init_lora_weights) is None:
         _refuse_strangers(config, state)
-    for key, value in state.items():
-        if key.endswith(suffix):
-            check_beta(value, key.removesuffix(suffix))
+        return
+    for key in state:
+        if not key.endswith(f".lora_A.{adapter}.weight"):
+            continue
+        name = key.removesuffix(f".lora_A.{adapter}.weight")
+        code = state.get(f"{name}.{ATTRIBUTE}.{adapter}.weight")
+        if code is None:
+            raise LoramError(
+                f"the incoming adapter is LoRAM by its config, but its file has no {ATTRIBUTE} for "
+                f"{name}: a tool has stripped it"
+            )
+        check_beta(code, name)
 
 
-def _refuse_strangers(config: Any, state: Mapping[str, Tensor]) -> None:
+def refuse_residual_swap(resident: Any, incoming: Any) -> None:
+    """Refuse a hot-swap from or to the residual form.
+
+    Args:
+        resident: config of the adapter in place.
+        incoming: config of the one that takes its place.
+
+    Raises:
+        LoramError: either is in the residual form.
+    """
+    for config in (resident, incoming):
+        init = parse(getattr(config, "init_lora_weights", None))
+        if init is not None and init.is_residual:
+            raise LoramError(
+                "a loram_residual adapter can't be hot-swapped: each has its own rewritten base. "
+                f"Use init_lora_weights={DEVIATION!r}"
+            )
+
+
+def _refuse_strangers(config: Any, state: Mapping[str, Any]) -> None:
     if any(f".{ATTRIBUTE}." in key for key in state):
         raise LoramError(
             "the checkpoint is a LoRAM adapter, but its config says init_lora_weights="

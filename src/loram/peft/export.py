@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from loram.peft.preflight import LoramError
+from loram.peft.errors import LoramError
 from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta
 from loram.peft.spec import LoramInit, parse
 from loram.product import anchored

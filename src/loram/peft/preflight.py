@@ -16,14 +16,16 @@ from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils.other import get_pattern_key
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
+from loram.peft.errors import LoramError
 from loram.peft.layers import LoraModule
 from loram.peft.residual import removed_from
 from loram.peft.spec import DEVIATION, RESIDUAL, LoramInit, parse
 from loram.peft.start import beta_of
 
-__all__ = ["LoramError", "check_layers", "check_neighbours", "config_problems", "plan"]
+__all__ = ["check_layers", "check_neighbours", "config_problems", "plan"]
 
 # Inits of PEFT after which the base weight is no longer the pretrained one.
 _REWRITING_INITS = ("pissa", "olora", "corda", "lora_ga", "loftq")
@@ -38,10 +40,6 @@ _VARIANTS: dict[str, str | None] = {
     "monteclora_config": None,
     "kasa_config": None,
 }
-
-
-class LoramError(ValueError):
-    """LoRAM can't do what was asked; the message says what can be done instead."""
 
 
 def plan(
@@ -75,7 +73,7 @@ def plan(
     for name, module in targets:
         ranks: dict[str, int] = config.rank_pattern or {}
         r = ranks.get(get_pattern_key(list(ranks), name), config.r)
-        reason = layer_problem(module, init, shared)
+        reason = layer_problem(module, init, shared, weigh=weigh)
         if reason is None and weigh:
             base: Any = module.get_base_layer() if isinstance(module, LoraLayer) else module
             try:
@@ -134,11 +132,17 @@ def check_neighbours(
             "rewritten: expected the pretrained weights. Call unload() or delete_adapter() first, "
             f"or use init_lora_weights={DEVIATION!r}, which leaves the base alone and shares it"
         )
-    if init is None:
-        return
     others = {n: c for n, c in configs.items() if n != adapter and isinstance(c, LoraConfig)}
+    ours = sorted(n for n, c in others.items() if parse(c.init_lora_weights) is not None)
+    if init is None:
+        if ours and _rewrites(config):
+            raise LoramError(
+                f"init_lora_weights={config.init_lora_weights!r} rewrites the base weights under "
+                f"the LoRAM adapters {ours}, which would then be wrong: give it a base of its own"
+            )
+        return
     for name, other in others.items():
-        if str(other.init_lora_weights).lower().startswith(_REWRITING_INITS):
+        if _rewrites(other):
             raise LoramError(
                 f"adapter {name!r} (init_lora_weights={other.init_lora_weights!r}) has rewritten "
                 "the base weights: LoRAM expects the pretrained ones. Export that adapter to plain "
@@ -151,7 +155,13 @@ def check_neighbours(
         )
 
 
-def layer_problem(module: nn.Module, init: LoramInit, shared: set[int]) -> str | None:
+def _rewrites(config: LoraConfig) -> bool:
+    return str(config.init_lora_weights).lower().startswith(_REWRITING_INITS)
+
+
+def layer_problem(
+    module: nn.Module, init: LoramInit, shared: set[int], *, weigh: bool = True
+) -> str | None:
     """Why LoRAM can't go on this module, or None."""
     if isinstance(module, LoraLayer):
         if module.merged:
@@ -168,6 +178,16 @@ def layer_problem(module: nn.Module, init: LoramInit, shared: set[int]) -> str |
             f"layer type {kind} is not supported yet: LoRAM goes on Linear and Conv1D. Leave it "
             "out of target_modules (or name it in exclude_modules)"
         )
+    if "weight" not in base._parameters:
+        return (
+            "its weight is computed from other parameters (parametrized, or weight-normed): "
+            "remove the parametrization, or leave it out"
+        )
+    if isinstance(base, NonDynamicallyQuantizableLinear):
+        return (
+            "it is the output projection of a MultiheadAttention, which reads its weight and never "
+            "calls it: leave it out"
+        )
     weight: torch.Tensor = base.weight
     if type(weight.data) is not torch.Tensor or not weight.is_floating_point():
         return (
@@ -175,7 +195,7 @@ def layer_problem(module: nn.Module, init: LoramInit, shared: set[int]) -> str |
             "not supported yet: expected float32, float64, bfloat16 or float16. Load the base "
             "unquantised, or leave the layer out"
         )
-    if weight.is_meta:
+    if weight.is_meta and (weigh or init.is_residual):
         return "its weight is on the meta device, so has no values: load the base model first"
     if init.is_residual and weight.untyped_storage().data_ptr() in shared:
         return (

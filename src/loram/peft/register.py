@@ -6,22 +6,27 @@ passes through for adapters that are not ours. `register` may be called again, `
 it; `import loram` registers.
 """
 
+import copy
 import functools
 import os
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 import peft.utils.hotswap
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.mixed import MixedModel
 from torch import Tensor
+from transformers.integrations.peft import PeftAdapterMixin
 
 from loram.peft import checkpoint
+from loram.peft.errors import LoramError
 from loram.peft.layers import LoraModule, lora_layers, record_of, true_delta_weight
-from loram.peft.preflight import LoramError, check_neighbours, plan
+from loram.peft.preflight import check_neighbours, plan
 from loram.peft.residual import forget, give_back, removed_from
 from loram.peft.spec import DEVIATION, parse
 from loram.peft.start import fill, loading, planned, start, weights_come_from_a_checkpoint
@@ -34,6 +39,9 @@ DEFAULT_INIT = "LORAM_INIT"
 
 Function = Callable[..., Any]
 _originals: list[tuple[Any, str, Any]] = []
+
+# Inside PEFT's add_weighted_adapter, whose result is a plain LoRA whatever the default init is.
+_combining: ContextVar[bool] = ContextVar("loram_combining", default=False)
 
 
 def register() -> None:
@@ -87,15 +95,16 @@ def _post_init(original: Function, self: LoraConfig) -> None:
 def _inject_adapter(
     original: Function, self: Any, model: Any, adapter_name: str, *args: Any, **kwargs: Any
 ) -> None:
-    config = self.peft_config[adapter_name]
+    config: Any = self.peft_config[adapter_name]
     state_dict = kwargs.get("state_dict")
     from_file = (
         weights_come_from_a_checkpoint() or kwargs.get("low_cpu_mem_usage") or bool(state_dict)
     )
     default = os.environ.get(DEFAULT_INIT)
-    if default and config.init_lora_weights is True and not from_file:
+    untouched = type(config) is LoraConfig and config.init_lora_weights is True
+    if default and untouched and not from_file and not _combining.get():
         parse(default)
-        config.init_lora_weights = default
+        config.init_lora_weights = default  # pyright: ignore[reportAttributeAccessIssue]
     check_neighbours(model, self.peft_config, adapter_name, config)
     if parse(config.init_lora_weights) is None:
         return original(self, model, adapter_name, *args, **kwargs)
@@ -105,6 +114,18 @@ def _inject_adapter(
             return original(self, model, adapter_name, *args, **kwargs)
     with planned(betas):
         return original(self, model, adapter_name, *args, **kwargs)
+
+
+def _inject_mixed(
+    original: Function, self: Any, model: Any, adapter_name: str, *args: Any, **kwargs: Any
+) -> None:
+    ours = [name for name, config in self.peft_config.items() if _is_ours(config)]
+    if ours:
+        raise LoramError(
+            f"adapters {ours} are LoRAM, and get_peft_model(mixed=True) does not support it: use "
+            "get_peft_model without mixed"
+        )
+    original(self, model, adapter_name, *args, **kwargs)
 
 
 def _resolve_lora_variant(
@@ -157,18 +178,33 @@ def _remap_for_load(
     return mapped
 
 
-def _convert_state_dict(
-    original: Function, cls: Any, peft_model: Any, peft_config: Any, *args: Any, **kwargs: Any
-) -> Any:
-    if parse(getattr(peft_config, "init_lora_weights", None)) is None:
-        # PEFT has set the init of this copy to True by now: ask the adapter's own config.
-        ours = [n for n, c in peft_model.peft_config.items() if parse(c.init_lora_weights)]
-        if not ours:
-            return original(cls, peft_model, peft_config, *args, **kwargs)
-    raise LoramError(
-        "path_initial_model_for_weight_conversion is not for LoRAM: save the adapter as it is and "
-        "run `loram export ADAPTER OUT`, which needs no initial adapter"
-    )
+def _save_pretrained(
+    original: Function, self: PeftModel, save_directory: Any, *args: Any, **kwargs: Any
+) -> None:
+    selected = kwargs.get("selected_adapters") or list(self.peft_config)
+    if kwargs.get("path_initial_model_for_weight_conversion") is not None and any(
+        _is_ours(self.peft_config[name]) for name in selected if name in self.peft_config
+    ):
+        raise LoramError(
+            "path_initial_model_for_weight_conversion is not for LoRAM: save the adapter as it is "
+            "and run `loram export ADAPTER OUT`, which needs no initial adapter"
+        )
+    original(self, save_directory, *args, **kwargs)
+
+
+def _transformers_load_adapter(original: Function, self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Transformers' own integration, which reads files without PEFT's functions."""
+    named = dict(zip(("peft_model_id", "adapter_name"), args, strict=False)) | kwargs
+    name = named.get("adapter_name") or "default"
+    resident: Any = getattr(self, "peft_config", {}).get(name)
+    swapped = resident is not None  # else Transformers refuses the name
+    if swapped and _is_ours(resident):
+        incoming = named.get("peft_config") or PeftConfig.from_pretrained(named["peft_model_id"])
+        checkpoint.refuse_residual_swap(resident, incoming)
+    with loading():
+        info = original(self, *args, **kwargs)
+    checkpoint.check_loaded(self, name, info)
+    return info
 
 
 def _hotswap(
@@ -213,7 +249,7 @@ def _add_weighted_adapter(
 ) -> None:
     ours = [a for a in adapters if a in self.peft_config and _is_ours(self.peft_config[a])]
     if not ours:
-        return original(self, adapters, *args, **kwargs)
+        return _combine(original, self, adapters, *args, **kwargs)
     named = dict(zip(("weights", "adapter_name", "combination_type"), args, strict=False)) | kwargs
     kind = named.get("combination_type", "svd")
     if not str(kind).endswith("svd") or len(adapters) == 1:
@@ -227,9 +263,17 @@ def _add_weighted_adapter(
     config = self.peft_config[first]
     self.peft_config[first] = replace(config, init_lora_weights=True, use_rslora=False)
     try:
-        original(self, adapters, *args, **kwargs)
+        _combine(original, self, adapters, *args, **kwargs)
     finally:
         self.peft_config[first] = config
+
+
+def _combine(original: Function, *args: Any, **kwargs: Any) -> None:
+    token = _combining.set(True)
+    try:
+        original(*args, **kwargs)
+    finally:
+        _combining.reset(token)
 
 
 def _is_ours(config: Any) -> bool:
@@ -237,15 +281,16 @@ def _is_ours(config: Any) -> bool:
 
 
 def _rescale(original: Function, self: LoraModule, *args: Any, **kwargs: Any) -> None:
-    before = dict(self.scaling)
-    original(self, *args, **kwargs)
     removed = removed_from(self)
-    if removed is not None and self.scaling[removed.adapter] != removed.scaling:
+    if removed is None:
+        return original(self, *args, **kwargs)
+    before = copy.deepcopy(self.scaling)
+    original(self, *args, **kwargs)
+    try:
+        removed.check_scaling()
+    except LoramError:
         self.scaling.update(before)
-        raise LoramError(
-            "the scaling of a loram_residual adapter can't change: sB⁰A⁰ was taken out of the base "
-            f"at s = {removed.scaling}. Use init_lora_weights={DEVIATION!r}"
-        )
+        raise
 
 
 def _check_forward_args(
@@ -284,13 +329,15 @@ def _unload(original: Function, self: Any, *args: Any, **kwargs: Any) -> Any:
 _WRAPS: tuple[tuple[Any, str, Function], ...] = (
     (LoraConfig, "__post_init__", _post_init),
     (LoraModel, "inject_adapter", _inject_adapter),
+    (MixedModel, "inject_adapter", _inject_mixed),
     (LoraLayer, "resolve_lora_variant", _resolve_lora_variant),
     (LoraLayer, "reset_lora_parameters", _reset_lora_parameters),
     (LoraModel, "_cast_adapter_dtype", _cast_adapter_dtype),
     (PeftModel, "from_pretrained", _from_checkpoint),
     (PeftModel, "load_adapter", _from_checkpoint),
     (LoraModel, "_remap_adapter_state_dict_for_load", _remap_for_load),
-    (LoraModel, "_convert_state_dict_for_initial_model", _convert_state_dict),
+    (PeftModel, "save_pretrained", _save_pretrained),
+    (PeftAdapterMixin, "load_adapter", _transformers_load_adapter),
     (peft.utils.hotswap, "hotswap_adapter_from_state_dict", _hotswap),
     (LoraLinear, "get_delta_weight", _get_delta_weight),
     (LoraLinear, "supports_lora_conversion", _supports_conversion),

@@ -13,8 +13,10 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from loram.peft.errors import LoramError
 from loram.peft.layers import LoraModule, base_weight
 from loram.peft.record import BasisRecord
+from loram.peft.spec import DEVIATION
 
 __all__ = ["Removed", "forget", "give_back", "removed_from", "take_out"]
 
@@ -59,8 +61,22 @@ class Removed:
             return self.adapter in self.layer.merged_adapters
         return self.adapter in self.layer.active_adapters
 
+    def check_scaling(self) -> None:
+        """Refuse a scaling other than the one at which sB⁰A⁰ was taken out.
+
+        Raises:
+            LoramError: it has changed.
+        """
+        now = float(self.layer.scaling[self.adapter])
+        if abs(now - self.scaling) > 1e-6 * abs(self.scaling):  # s may be held in float32
+            raise LoramError(
+                f"the scaling of a loram_residual adapter can't change to {now:g}: sB⁰A⁰ was taken "
+                f"out of the base at s = {self.scaling:g}. Use init_lora_weights={DEVIATION!r}"
+            )
+
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Forward hook of the base: W′x + sB⁰A⁰x = Wx while the adapter is not in effect."""
+        self.check_scaling()
         if self.in_effect:
             return output
         left, right = self.factors(like=output)

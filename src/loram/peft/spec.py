@@ -67,7 +67,8 @@ def parse(value: object) -> LoramInit | None:
         )
     form = cast(Form, match["form"])
     options: dict[str, Any] = {}
-    for item in filter(None, (part.strip() for part in (match["options"] or "").split(","))):
+    inside = (match["options"] or "").strip()
+    for item in (part.strip() for part in inside.split(",")) if inside else ():
         name, equals, raw = (part.strip() for part in item.partition("="))
         if name not in _READERS or not equals:
             near = get_close_matches(name, _READERS, n=1)

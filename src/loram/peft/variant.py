@@ -9,6 +9,7 @@ from peft.tuners.lora.layer import LoraVariant
 from torch import Tensor
 
 from loram.peft.layers import factor_weights, record_of
+from loram.peft.residual import Removed
 from loram.product import add_update
 
 __all__ = ["DeviationVariant", "LoramVariant", "ResidualVariant"]
@@ -56,7 +57,7 @@ class DeviationVariant(LoramVariant):
         assert record is not None
         anchor = record.anchor(dB.shape[0], dA.shape[1], dA.shape[0], like=dA)
         x = module.lora_dropout[active_adapter](x)
-        return add_update(result, x, dB, dA, module.scaling[active_adapter], anchor)
+        return add_update(_own(module, result), x, dB, dA, module.scaling[active_adapter], anchor)
 
 
 class ResidualVariant(LoramVariant):
@@ -69,4 +70,10 @@ class ResidualVariant(LoramVariant):
         """The base's output with the update added; see `loram.product`."""
         A, B = factor_weights(module, active_adapter)
         x = module.lora_dropout[active_adapter](x)
-        return add_update(result, x, B, A, module.scaling[active_adapter])
+        return add_update(_own(module, result), x, B, A, module.scaling[active_adapter])
+
+
+def _own(module: Any, result: Tensor) -> Tensor:
+    """The base's output to write into: a copy if somebody's hook on the base may have kept it."""
+    hooks = module.get_base_layer()._forward_hooks.values()
+    return result.clone() if any(not isinstance(hook, Removed) for hook in hooks) else result

@@ -87,8 +87,8 @@ def beta(
         raise ValueError(f"the weight ({n}, {m}) has NaN or Inf entries")
     if magnitude <= 0:
         raise DeadAdapterError(
-            "the weight is all zero (ν[W] = 0), so LoRAM would start, and stay, at zero: "
-            "leave the layer out, or give it plain LoRA"
+            f"the weight is {'all zero' if statistic == 'mean_square' else 'constant'} (ν[W] = 0), "
+            "so LoRAM would start, and stay, at zero: leave the layer out, or give it plain LoRA"
         )
     q = _gain(W, r, gain)
     if q == 0:
@@ -115,8 +115,8 @@ def _magnitude(W: Tensor, statistic: Statistic) -> float:
     if statistic not in get_args(Statistic):
         raise ValueError(f"unknown statistic {statistic!r}: expected mean_square or var")
     magnitude = nu(W)
-    if statistic == "var":
-        magnitude -= float(W.detach().sum(dtype=torch.float64) / W.numel()) ** 2
+    if statistic == "var" and math.isfinite(magnitude):
+        return float(W.detach().double().var(correction=0))
     return magnitude
 
 
