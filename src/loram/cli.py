@@ -67,6 +67,13 @@ def main() -> None:
         sys.exit(130)
 
 
+def _quiet() -> None:
+    """Our bars, not also those of Transformers."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
 def _complain(message: str) -> None:
     errors.print(f"[red]loram:[/red] {escape(message)}", highlight=False, soft_wrap=True)
 
@@ -128,6 +135,7 @@ def train(
     Example: `loram train --init loram --lr 2e-4 --steps 40 --out runs/first`
     """
     settings = TrainSettings(**options)
+    _quiet()
     with Bars(console) as bars:
         results = run(settings, out, baseline=baseline, stage=bars)
     console.print(_summary(results), highlight=False)
@@ -179,11 +187,11 @@ def export(
     if merge:
         if rank is not None:
             raise typer.BadParameter("--rank and --merge exclude each other")
-        config, tensors = read_adapter(adapter)
+        config, _ = read_adapter(adapter)
         name = base or config.base_model_name_or_path
         if not name:
             raise typer.BadParameter("the adapter does not name its base model: give --base")
-        del tensors
+        _quiet()
         with Bars(console) as bars:
             bars(f"merging into {name}", None)
             model, tokenizer = load_pretrained(name, pick_dtype(dtype))
@@ -223,6 +231,7 @@ def demo(
     """
     from loram import demo as demonstration
 
+    _quiet()
     demonstration.demo(out, steps=steps, lr=lr, seed=seed, console=console)
 
 

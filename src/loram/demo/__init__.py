@@ -53,7 +53,8 @@ def demo(out: Path, *, steps: int, lr: float, seed: int, console: Console) -> di
         raise ModelError("the demo draws with matplotlib: pip install 'loram[demo]'") from error
     console.print(
         f"[bold]LoRA, PiSSA, LoRAM[/bold] on SmolLM2-135M-Instruct, wordmath: rank 16, s = 1, "
-        f"batch {_BATCH}, {steps} steps, AdamW, cosine, [bold]learning rate {lr:g}[/bold], seed {seed}",
+        f"batch {_BATCH}, {steps} steps, AdamW, cosine, [bold]learning rate {lr:g}[/bold], "
+        f"seed {seed}",
         highlight=False,
     )
     for name, init in METHODS.items():

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from loram.peft.attach import load_adapter
 from loram.peft.export import export_plain
 from loram.train.model import load_pretrained, resolve
 from loram.train.run import RunError
@@ -45,7 +45,7 @@ def check_export(adapter: Path, out: Path, console: Console, model: str = "smoll
     console.print(f"exporting {adapter} to plain LoRA in {out}", highlight=False, soft_wrap=True)
     base, tokenizer = load_pretrained(model, torch.float32)
     ids = tokenizer(list(_QUESTIONS), return_tensors="pt", padding=True)["input_ids"]
-    tuned = PeftModel.from_pretrained(base, str(adapter)).eval()
+    tuned = load_adapter(base, adapter)
     with torch.no_grad():
         ours = tuned(input_ids=ids).logits
     with tempfile.TemporaryDirectory() as folder:

@@ -17,11 +17,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -33,6 +33,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from loram._version import __version__
+from loram.peft.attach import attach
 from loram.probe import MagnitudeLog
 from loram.tasks import load
 from loram.train.encode import Collate, encode
@@ -134,7 +135,15 @@ def run(
     stage(f"starting {settings.init}", None)
     set_seed(settings.seed)
     began = time.perf_counter()
-    model = get_peft_model(model, _lora_config(settings))
+    model = attach(
+        model,
+        settings.init,
+        rank=settings.rank,
+        alpha=settings.lora_alpha,
+        rslora=settings.rslora,
+        dropout=settings.dropout,
+        target_modules=settings.target_modules,
+    )
     init_seconds = time.perf_counter() - began
     watch = _Watch(stage("training", settings.steps))
     magnitudes = MagnitudeLog(model, out / "magnitudes.jsonl")
@@ -229,21 +238,6 @@ def _take_over(settings: TrainSettings, baseline: Path, out: Path) -> None:
     _write_json(out / "before.json", before)
 
 
-def _lora_config(settings: TrainSettings) -> LoraConfig:
-    names = settings.target_modules
-    init: Any = True if settings.init.strip().lower() == "lora" else settings.init
-    alpha = settings.lora_alpha
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # pyright: ignore[reportArgumentType]
-        use_rslora=settings.rslora,
-        lora_dropout=settings.dropout,
-        target_modules=names if names == "all-linear" else [n.strip() for n in names.split(",")],
-        init_lora_weights=init,
-        task_type="CAUSAL_LM",
-    )
-
-
 def _arguments(settings: TrainSettings, out: Path, dtype: torch.dtype) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(out / "checkpoints"),
@@ -334,17 +328,11 @@ def _peak_memory() -> int:
 
 def versions() -> dict[str, str]:
     """Of everything that decides a number."""
-    import accelerate
-    import peft
-    import transformers
-
+    packages = ("torch", "transformers", "peft", "accelerate")
     return {
         "loram": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
-        "accelerate": accelerate.__version__,
+        **{name: metadata.version(name) for name in packages},
     }
 
 
