@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +51,8 @@ errors = Console(stderr=True)
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a bug, 2 a user's mistake, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # PEFT asks Transformers for this by its old name: nothing a user can do about.
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     try:
         app(standalone_mode=True)
     except ValidationError as error:
@@ -220,7 +223,7 @@ def export(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each method.")] = 24,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each method.")] = 20,
     lr: Annotated[float, typer.Option(help="Learning rate of all methods.")] = 2e-4,
     seed: Annotated[int, typer.Option(min=0, help="Of data, order and factors.")] = 0,
 ) -> None:

@@ -1,7 +1,6 @@
 """PEFT adapters from plain values, for the rooms that do not know PEFT."""
 
 import os
-import warnings
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -45,10 +44,7 @@ def attach(
         init_lora_weights=chosen,
         task_type="CAUSAL_LM",
     )
-    with warnings.catch_warnings():
-        # PEFT asks Transformers for it by its old name.
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        return get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+    return get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
 
 
 def load_adapter(model: nn.Module, adapter: str | os.PathLike[str]) -> Any:

@@ -120,7 +120,8 @@ def _from_files(path: Path) -> tuple[list[Example], list[Example] | None]:
 def _read(file: Path) -> list[Example]:
     examples: list[Example] = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a question may hold a line separator of its own, such as U+2028.
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: expected a UTF-8 JSONL file ({error})") from error
     for number, line in enumerate(lines, start=1):
