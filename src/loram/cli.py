@@ -11,7 +11,8 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,9 +66,15 @@ def main() -> None:
     except USER_ERRORS as error:
         _complain(str(error))
         sys.exit(2)
+
+
+@contextmanager
+def _resumable() -> Generator[None]:
+    try:
+        yield
     except KeyboardInterrupt:
         _complain("interrupted; the same command goes on from the last checkpoint")
-        sys.exit(130)
+        raise typer.Exit(130) from None
 
 
 def _quiet() -> None:
@@ -139,7 +146,7 @@ def train(
     """
     settings = TrainSettings(**options)
     _quiet()
-    with Bars(console) as bars:
+    with _resumable(), Bars(console) as bars:
         results = run(settings, out, baseline=baseline, stage=bars)
     console.print(_summary(results), highlight=False)
     console.print(f"adapter: {out / 'adapter'}", highlight=False, soft_wrap=True)
@@ -185,7 +192,7 @@ def export(
 
     Example: `loram export runs/first/adapter plain`
     """
-    from loram.peft.export import export_merged, export_plain, read_adapter
+    from loram.peft.export import export_merged, export_plain, free_folder, read_adapter
 
     if merge:
         if rank is not None:
@@ -195,11 +202,11 @@ def export(
         if not name:
             raise typer.BadParameter("the adapter does not name its base model: give --base")
         _quiet()
+        free_folder(out)  # before a large model is read in vain
         with Bars(console) as bars:
             bars(f"merging into {name}", None)
             model, tokenizer = load_pretrained(name, pick_dtype(dtype))
-            written = export_merged(adapter, out, model)
-            tokenizer.save_pretrained(written)
+            written = export_merged(adapter, out, model, tokenizer)
         console.print(f"full weights in {written}", highlight=False, soft_wrap=True)
         return
     done = export_plain(adapter, out, rank=rank)
@@ -235,7 +242,8 @@ def demo(
     from loram import demo as demonstration
 
     _quiet()
-    demonstration.demo(out, steps=steps, lr=lr, seed=seed, console=console)
+    with _resumable():
+        demonstration.demo(out, steps=steps, lr=lr, seed=seed, console=console)
 
 
 @app.command()
@@ -257,7 +265,8 @@ def env() -> None:
 
 @app.command(
     "run",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    # The first word that is not an option of ours starts the command, with or without `--`.
+    context_settings={"allow_interspersed_args": False},
 )
 def run_command(
     command: Annotated[list[str], typer.Argument(help="The command, after `--`.")],
@@ -287,4 +296,8 @@ def run_command(
         _complain(f"command not found: {command[0]}")
         raise typer.Exit(127)
     sys.stdout.flush()
-    os.execve(program, command, environment(init))
+    try:
+        os.execve(program, command, environment(init))
+    except OSError as error:
+        _complain(f"can't run {program}: {error.strerror}")
+        raise typer.Exit(126) from error

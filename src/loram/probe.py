@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from loram.files import write_text
 from loram.peft.probing import Family, families
 
 __all__ = ["LayerMagnitudes", "MagnitudeLog", "MagnitudeProbe"]
@@ -90,7 +91,7 @@ class MagnitudeLog(TrainerCallback):
         ]
         if state.global_step == 0:
             kept = []
-        self._path.write_text("".join(line + "\n" for line in kept))
+        write_text(self._path, "".join(line + "\n" for line in kept))
         if state.global_step == 0:
             self._write(0)
 

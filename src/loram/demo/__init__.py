@@ -18,6 +18,7 @@ from rich.table import Table
 
 from loram.demo.export_check import Check, check_export
 from loram.demo.figures import draw_losses, draw_magnitudes
+from loram.files import write_text
 from loram.progress import Bars
 from loram.train.model import ModelError, resolve
 from loram.train.run import RunError
@@ -87,7 +88,7 @@ def demo(out: Path, *, steps: int, lr: float, seed: int, console: Console) -> di
         highlight=False,
     )
     results = _collect(runs, check, steps=steps, lr=lr, seed=seed)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
     where = ", ".join(str(path) for path in [*pictures, out / "results.json"])
     console.print(f"in {out}: {where}", highlight=False, soft_wrap=True)
     return results

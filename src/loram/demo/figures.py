@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def draw_losses(logs: dict[str, Path], picture: Path) -> Path:
     }
     _save_csv(picture, "loss", curves)
     figure, axes = _axes("step", "training loss (nats per answer token)")
-    for (name, curve), (colour, dashes) in zip(curves.items(), _STYLES, strict=False):
+    for (name, curve), (colour, dashes) in zip(curves.items(), cycle(_STYLES), strict=False):
         steps, losses = zip(*curve, strict=True)
         axes.plot(steps, losses, color=colour, linewidth=0.8, alpha=0.35)
         axes.plot(steps, _smooth(losses), color=colour, linestyle=dashes, linewidth=2, label=name)
@@ -41,7 +42,7 @@ def draw_magnitudes(logs: dict[str, Path], picture: Path) -> Path:
     """
     figure, axes = _axes("step", "update magnitude ν[W_LoRA]")
     medians: dict[str, list[tuple[int, float]]] = {}
-    for (name, log), (colour, dashes) in zip(logs.items(), _STYLES, strict=False):
+    for (name, log), (colour, dashes) in zip(logs.items(), cycle(_STYLES), strict=False):
         steps: list[int] = []
         quartiles: list[tuple[float, float, float]] = []
         for row in _lines(log):
@@ -49,13 +50,17 @@ def draw_magnitudes(logs: dict[str, Path], picture: Path) -> Path:
             if values[len(values) // 2] > 0:  # the start has no place on a logarithmic axis
                 steps.append(row["step"])
                 quartiles.append(tuple(values[len(values) * q // 4] for q in (1, 2, 3)))  # pyright: ignore[reportArgumentType]
+        medians[name] = []
+        if not quartiles:  # a run that has not moved yet
+            continue
         low, middle, high = zip(*quartiles, strict=True)
         medians[name] = list(zip(steps, middle, strict=True))
         axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.plot(steps, middle, color=colour, linestyle=dashes, linewidth=2, label=name)
     _save_csv(picture, "median_nu_update", medians)
-    axes.set_yscale("log")
-    axes.legend(frameon=False, loc="lower right")
+    if any(medians.values()):
+        axes.set_yscale("log")
+        axes.legend(frameon=False, loc="lower right")
     axes.set_title(
         "How far the weights have moved (median layer, middle half)", loc="left", fontsize=11
     )

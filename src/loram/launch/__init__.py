@@ -2,7 +2,7 @@
 
 Frameworks that can't be edited accept the string because a `sitecustomize` on the path of the
 command, and of every Python process it starts (accelerate, torchrun), registers LoRAM as soon as
-peft is imported. Nothing is imported before that.
+peft is imported. Nothing is imported before that. The command's Python must have loram installed.
 """
 
 import os
@@ -24,27 +24,11 @@ def environment(init: str | None, base: Mapping[str, str] = os.environ) -> dict[
         base: the environment to start from.
     """
     env = dict(base)
-    # The package itself too: the command may run another environment's Python, or none of ours.
-    package = str(Path(__file__).parents[2])
     known = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
-    importable = [] if _installed(package) else [package]
-    wanted = [str(HOOKS), *importable, *(p for p in known if p != str(HOOKS))]
+    wanted = [str(HOOKS), *(p for p in known if p != str(HOOKS))]
     env["PYTHONPATH"] = os.pathsep.join(wanted)
     if init is None:
         env.pop(DEFAULT_INIT, None)
     else:
         env[DEFAULT_INIT] = init
     return env
-
-
-def _installed(package: str) -> bool:
-    """Whether a fresh interpreter of ours finds the package without help."""
-    import site
-
-    folders = [*site.getsitepackages(), site.getusersitepackages()]
-    return package in folders or any(
-        package in path.read_text(errors="ignore")
-        for folder in folders
-        if Path(folder).is_dir()
-        for path in Path(folder).glob("*loram*.pth")
-    )

@@ -4,9 +4,12 @@ import os
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
 
-__all__ = ["attach", "load_adapter"]
+from loram.peft.errors import LoramError
+
+__all__ = ["attach", "load_adapter", "restore"]
 
 
 def attach(
@@ -44,7 +47,18 @@ def attach(
         init_lora_weights=chosen,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+    try:
+        return get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+    except NoMatchingPeftModuleError as error:
+        raise LoramError(
+            f"target_modules={target_modules!r} matches no layer of the model: expected "
+            "all-linear, or names of its linear layers such as q_proj,v_proj"
+        ) from error
+
+
+def restore(model: Any, checkpoint: str | os.PathLike[str]) -> None:
+    """Write a checkpoint's factors into the adapter that `attach` made, which goes on training."""
+    model.load_adapter(os.fspath(checkpoint), "default", is_trainable=True)
 
 
 def load_adapter(model: nn.Module, adapter: str | os.PathLike[str]) -> Any:

@@ -9,9 +9,8 @@ folded into B, and there are no patterns and no rsLoRA flag.
 """
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from loram.files import staged_folder
 from loram.peft.errors import LoramError
 from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta
 from loram.peft.spec import LoramInit, parse
 from loram.product import anchored
 
-__all__ = ["Exported", "export_merged", "export_plain", "read_adapter"]
+__all__ = ["Exported", "export_merged", "export_plain", "free_folder", "read_adapter"]
 
 _A, _B, _RECORD = ".lora_A.weight", ".lora_B.weight", f".{ATTRIBUTE}.weight"
 
@@ -69,7 +69,7 @@ def read_adapter(adapter: str | os.PathLike[str]) -> tuple[LoraConfig, dict[str,
     try:
         config = PeftConfig.from_pretrained(name)
         tensors = load_peft_weights(name, device="cpu")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise LoramError(
             f"no readable adapter at {name!r}: expected adapter_config.json and "
             f"adapter_model.safetensors ({_first_line(error)})"
@@ -106,7 +106,7 @@ def export_plain(
     """
     if rank is not None and rank < 1:
         raise ValueError(f"expected rank ≥ 1, got {rank}")
-    target = _free(out)
+    target = free_folder(out)
     config, tensors = read_adapter(adapter)
     products = dict(_products(config, tensors))
     if not products:
@@ -116,10 +116,10 @@ def export_plain(
     for name, (left, right) in products.items():
         if rank is None:
             continue
-        left, right, kept, all_ = _truncate(left, right, rank)
+        left, right, dropped, all_ = _truncate(left, right, rank)
         products[name] = left, right
-        total, lost = total + all_, lost + max(all_ - kept, 0.0)
-        own = (max(all_ - kept, 0.0) / all_) ** 0.5 if all_ > 0 else 0.0
+        total, lost = total + all_, lost + dropped
+        own = (dropped / all_) ** 0.5 if all_ > 0 else 0.0
         worst = max(worst, (name, own), key=lambda item: item[1])
     width = rank or max(left.shape[1] for left, _ in products.values())
     plain: dict[str, Tensor] = {
@@ -146,7 +146,10 @@ def export_plain(
 
 
 def export_merged(
-    adapter: str | os.PathLike[str], out: str | os.PathLike[str], base: nn.Module
+    adapter: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    base: nn.Module,
+    tokenizer: Any = None,
 ) -> Path:
     """Write full weights: the base model with the adapter merged into it.
 
@@ -154,17 +157,20 @@ def export_merged(
         adapter: folder or hub id of the LoRAM adapter.
         out: folder to write; must not exist, or be empty.
         base: the pretrained model, which is changed. Merging rounds to its dtype.
+        tokenizer: saved beside the weights, if given.
 
     Raises:
         LoramError: no LoRAM adapter there, or `out` is taken.
     """
-    target = _free(out)
+    target = free_folder(out)
     read_adapter(adapter)
     merged: Any = PeftModel.from_pretrained(base, os.fspath(adapter)).merge_and_unload(
         safe_merge=True
     )
     with _staged(target) as folder:
         merged.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
     return target
 
 
@@ -174,14 +180,17 @@ def _products(
     """(layer, (left (n, 2r), right (2r, m))) in float64, s in the left one."""
     init = parse(config.init_lora_weights)
     assert init is not None
-    for key in tensors:
-        if not key.endswith(_A):
-            continue
-        name = key.removesuffix(_A)
-        if name + _RECORD not in tensors or name + _B not in tensors:
+    suffixes = (_A, _B, _RECORD)
+    names = {
+        key.removesuffix(end): None for key in tensors for end in suffixes if key.endswith(end)
+    }
+    for name in names:
+        lacking = [end for end in suffixes if name + end not in tensors]
+        if lacking:
             raise LoramError(
-                f"{name}: expected lora_A, lora_B and {ATTRIBUTE}, and the file lacks one: it is "
-                "damaged, or a tool has stripped it"
+                f"{name}: expected lora_A, lora_B and {ATTRIBUTE}, and the file lacks "
+                f"{', '.join(end.split('.')[1] for end in lacking)}: it is damaged, or a tool has "
+                "stripped it"
             )
         yield name, _product(name, config, init, tensors)
 
@@ -210,7 +219,7 @@ def _product(
 
 
 def _truncate(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
-    """Best rank-`rank` factors of left @ right, and ‖·‖² of what is kept and of all."""
+    """Best rank-`rank` factors of left @ right, and ‖·‖² of what is dropped and of all."""
     q_left, r_left = torch.linalg.qr(left)
     q_right, r_right = torch.linalg.qr(right.T)
     u, sigma, vh = torch.linalg.svd(r_left @ r_right.T)
@@ -220,43 +229,30 @@ def _truncate(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, f
     return (
         q_left @ (u[:, :k] * root),
         (root[:, None] * vh[:k]) @ q_right.T,
-        float(squares[:k].sum()),
+        float(squares[k:].sum()),
         float(squares.sum()),
     )
 
 
-def _free(out: str | os.PathLike[str]) -> Path:
+def free_folder(out: str | os.PathLike[str]) -> Path:
+    """The folder to write, which must not exist, or be empty.
+
+    Raises:
+        LoramError: it is taken.
+    """
     target = Path(out)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise LoramError(f"{target} exists already: name a new folder, or remove it first")
     return target
 
 
-class _staged:
-    """A folder beside `target` that takes its name only when everything in it is written."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __enter__(self) -> Path:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
-        return self.folder
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            return
-        os.chmod(self.folder, 0o777 & ~_umask())
-        if self.target.is_dir():
-            self.target.rmdir()
-        self.folder.rename(self.target)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _staged(target: Path) -> Generator[Path]:
+    try:
+        with staged_folder(target) as folder:
+            yield folder
+    except OSError as error:
+        raise LoramError(f"can't write {target} ({error}): name a new folder") from error
 
 
 def _write(target: Path, config: LoraConfig, tensors: dict[str, Tensor]) -> int:

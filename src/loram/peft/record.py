@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from loram.bases import BASES
 from loram.bases import basis as draw_basis
+from loram.peft.errors import LoramError
 from loram.product import Anchor
 
 __all__ = ["ATTRIBUTE", "BasisRecord"]
@@ -58,7 +59,7 @@ class BasisRecord(nn.Module):
         code = int(self.weight[1])
         name = _NAMES.get(code & 0xFF)
         if name is None:
-            raise ValueError(
+            raise LoramError(
                 f"this adapter uses basis code {code & 0xFF}, known are {sorted(_NAMES)}: it was "
                 "written by a newer loram, or the file is damaged"
             )
@@ -116,16 +117,16 @@ def check_beta(weight: Tensor, where: str) -> float:
     """β of a stored buffer, for what reads checkpoints.
 
     Raises:
-        ValueError: not an int64[2], or a β that no scheme gives.
+        LoramError: not an int64[2], or a β that no scheme gives.
     """
     if weight.dtype != torch.int64 or weight.shape != (2,):
-        raise ValueError(
+        raise LoramError(
             f"{where}: expected an int64 tensor of 2 entries, got {weight.dtype} "
             f"{tuple(weight.shape)}: the adapter file is damaged, or was cast by another tool"
         )
     beta = _float(int(weight[0]))
     if not (math.isfinite(beta) and beta >= 0):
-        raise ValueError(f"{where}: β = {beta} cannot be: the adapter file is damaged")
+        raise LoramError(f"{where}: β = {beta} cannot be: the adapter file is damaged")
     return beta
 
 

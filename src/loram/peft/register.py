@@ -103,7 +103,8 @@ def _inject_adapter(
     default = os.environ.get(DEFAULT_INIT)
     untouched = type(config) is LoraConfig and config.init_lora_weights is True
     if default and untouched and not from_file and not _combining.get():
-        parse(default)
+        if parse(default) is None:
+            raise LoramError(f"{DEFAULT_INIT}={default!r}: expected loram or loram_residual")
         config.init_lora_weights = default  # pyright: ignore[reportAttributeAccessIssue]
     check_neighbours(model, self.peft_config, adapter_name, config)
     if parse(config.init_lora_weights) is None:

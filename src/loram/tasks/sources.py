@@ -74,11 +74,11 @@ def load(
         DataError: nothing there, a malformed row, or too few rows.
     """
     if source == "wordmath":
-        return Data(
-            "wordmath",
-            _made("train", 2000 if train_size is None else train_size, seed),
-            _made("test", held_out_size, seed),
-        )
+        try:
+            made = _made("train", 2000 if train_size is None else train_size, seed)
+            return Data("wordmath", made, _made("test", held_out_size, seed))
+        except ValueError as error:
+            raise DataError(f"wordmath: {error}") from error
     path = Path(source)
     if path.exists():
         train, held_out = _from_files(path)
@@ -91,6 +91,9 @@ def load(
     else:
         rng.shuffle(train)
         rng.shuffle(held_out)
+    # Also where a file holds a row twice, or the splits share one.
+    judged = set(held_out)
+    train = [example for example in train if example not in judged]
     wanted = len(train) if train_size is None else train_size
     if len(train) < max(wanted, 1) or len(held_out) < held_out_size:
         raise DataError(

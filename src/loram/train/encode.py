@@ -36,7 +36,9 @@ def prompt_text(tokenizer: Any, question: str, prompt: Prompt) -> str:
     if prompt == "auto":
         prompt = "chat" if tokenizer.chat_template else "plain"
     if prompt == "plain":
-        return f"Question: {question}\nAnswer: "
+        # A model that was pretrained with a beginning token gets it here too.
+        starts = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+        return f"{tokenizer.bos_token if starts else ''}Question: {question}\nAnswer: "
     if not tokenizer.chat_template:
         raise DataError("this tokenizer has no chat template: use prompt 'plain'")
     messages = [{"role": "user", "content": question}]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 
 from loram.train import smollm2
 
@@ -68,15 +69,18 @@ def load_pretrained(name: str, dtype: torch.dtype) -> Pretrained:
     try:
         model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         kind = "folder" if Path(where).is_dir() else "name"
         raise ModelError(
             f"can't load the {kind} {name!r} as a causal language model: {first}. Expected "
             f"{', '.join(EMBEDDED)}, a folder with a model and its tokenizer, or a hub id"
         ) from error
+    if tokenizer.eos_token is None:
+        raise ModelError(
+            f"the tokenizer of {name!r} has no end token, so a model could not learn to stop: "
+            "expected eos_token in its tokenizer_config.json"
+        )
     if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise ModelError(f"the tokenizer of {name!r} has neither a pad nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
     return Pretrained(model, tokenizer)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -27,13 +27,15 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
 from loram._version import __version__
-from loram.peft.attach import attach
+from loram.files import is_leftover, write_text
+from loram.peft.attach import attach, restore
 from loram.probe import MagnitudeLog
 from loram.tasks import load
 from loram.train.encode import Collate, encode
@@ -59,6 +61,7 @@ _JUDGED_BY = (
     "max_new_tokens",
     "seed",
 )
+_STATE = "trainer_state.json"
 _WHOLE = "whole"  # a checkpoint holds this file once everything in it is written
 
 Stage = Callable[[str, int | None], Callable[[int], None]]
@@ -149,14 +152,19 @@ def run(
     magnitudes = MagnitudeLog(model, out / "magnitudes.jsonl")
     trainer = Trainer(
         model=model,
-        args=_arguments(settings, out, dtype),
+        args=_arguments(settings, out),
         train_dataset=train,  # pyright: ignore[reportArgumentType]
         data_collator=Collate(tokenizer.pad_token_id),
         callbacks=[magnitudes, watch],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.train(resume_from_checkpoint=_checkpoint(out))
+    last = _checkpoint(out)
+    if last is not None and _step_of(last) >= settings.steps:  # killed after the last step
+        restore(model, last)
+        trainer.state = TrainerState.load_from_json(os.path.join(last, _STATE))
+    else:
+        trainer.train(resume_from_checkpoint=last)
     losses = [
         {"step": entry["step"], "loss": entry["loss"]}
         for entry in trainer.state.log_history
@@ -169,6 +177,11 @@ def run(
             f"{settings.lr:g}. Use a lower learning rate, in a new folder"
         )
     after = judge("after", model)
+    if not math.isfinite(after["loss"]):
+        raise RunError(
+            f"training diverged: the held-out loss is {after['loss']} after step {settings.steps}, "
+            f"at lr {settings.lr:g}. Use a lower learning rate, in a new folder"
+        )
     model.save_pretrained(str(out / "adapter"))
     adapter_bytes = (out / "adapter" / "adapter_model.safetensors").stat().st_size
     answers = [
@@ -202,32 +215,33 @@ def _open(settings: TrainSettings, out: Path) -> dict[str, Any] | None:
     known = out / "settings.json"
     mine = settings.model_dump()
     if known.exists():
-        try:
-            theirs = json.loads(known.read_text())
-        except ValueError as error:
-            raise RunError(f"{known} is damaged ({error}): remove {out} and run again") from error
+        theirs = _read_json(known)
         if theirs != mine:
             changed = sorted(k for k in {*theirs, *mine} if theirs.get(k) != mine.get(k))
             raise RunError(
                 f"{out} belongs to a run with other settings ({', '.join(changed)}): name another "
                 "folder, or remove it"
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} exists and is not a run: name another folder")
     else:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            others = [path for path in out.iterdir() if not is_leftover(path)]
+        except OSError as error:
+            raise RunError(f"can't make {out} ({error}): name another folder") from error
+        if others:
+            raise RunError(f"{out} exists and is not a run: name another folder")
         _write_json(known, mine)
     results = out / "results.json"
-    return json.loads(results.read_text()) if results.exists() else None
+    return _read_json(results) if results.exists() else None
 
 
 def _take_over(settings: TrainSettings, baseline: Path, out: Path) -> None:
     """Copy `before.json` of another run, if it was judged just as this one is going to be."""
     try:
-        theirs = json.loads((baseline / "settings.json").read_text())
-        before = json.loads((baseline / "before.json").read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"baseline {baseline} is not a run that was begun ({error})") from error
+        theirs = _read_json(baseline / "settings.json")
+        before = _read_json(baseline / "before.json")
+    except RunError as error:
+        raise RunError(f"baseline {baseline} is not a run that was begun: {error}") from error
     mine = settings.model_dump()
     other = [name for name in _JUDGED_BY if theirs.get(name) != mine[name]]
     if other:
@@ -238,8 +252,8 @@ def _take_over(settings: TrainSettings, baseline: Path, out: Path) -> None:
     _write_json(out / "before.json", before)
 
 
-def _arguments(settings: TrainSettings, out: Path, dtype: torch.dtype) -> TrainingArguments:
-    return TrainingArguments(
+def _arguments(settings: TrainSettings, out: Path) -> TrainingArguments:
+    arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
@@ -262,6 +276,9 @@ def _arguments(settings: TrainSettings, out: Path, dtype: torch.dtype) -> Traini
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
     )
+    # One process uses one GPU: the Trainer would else multiply the batch by their number.
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
+    return arguments
 
 
 def _checkpoint(out: Path) -> str | None:
@@ -275,6 +292,10 @@ def _checkpoint(out: Path) -> str | None:
         logger.warning("%s was cut short and is dropped", last)
         shutil.rmtree(last)
     return None
+
+
+def _step_of(checkpoint: str) -> int:
+    return int(checkpoint.rsplit("-", 1)[1])
 
 
 class _Watch(TrainerCallback):
@@ -339,22 +360,30 @@ def versions() -> dict[str, str]:
 def _once(file: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the file holds, or what is computed and put there."""
     if file.exists():
-        return json.loads(file.read_text())
+        return _read_json(file)
     value = compute()
     _write_json(file, value)
     return value
 
 
+def _read_json(file: Path) -> dict[str, Any]:
+    """The object in a file of a run.
+
+    Raises:
+        RunError: there is none.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"can't read {file}: expected a file of a run ({error})") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{file}: expected a JSON object, got {type(value).__name__}: remove it")
+    return cast(dict[str, Any], value)
+
+
 def _write_json(file: Path, value: Any) -> None:
-    _write(file, json.dumps(value, indent=2) + "\n")
+    write_text(file, json.dumps(value, indent=2) + "\n")
 
 
 def _write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
-    _write(file, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _write(file: Path, text: str) -> None:
-    """All of it or nothing, also if the process dies."""
-    staging = file.with_name(f".{file.name}.part")
-    staging.write_text(text, encoding="utf-8")
-    os.replace(staging, file)
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))

