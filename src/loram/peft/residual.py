@@ -31,7 +31,7 @@ class Removed:
     Attributes:
         adapter: whose B⁰A⁰ it is.
         layer: the LoRA layer around the base.
-        record: its β, basis and seed (a copy: the adapter's own may be overwritten by loading).
+        record: its β, basis and seed. Loading another adapter's comes through `take_out` first.
         rank: r.
         scaling: s when it was taken out.
         kept: W itself, if `keep_base`.
@@ -105,10 +105,7 @@ def take_out(layer: LoraModule, adapter: str, record: BasisRecord, *, keep_base:
         give_back(layer)
     weight = base_weight(layer)
     kept = weight.detach().clone() if keep_base else None
-    code = record.weight.clone()
-    copy = BasisRecord(record.beta, record.basis, record.seed, rank).to(weight.device)
-    copy.weight.copy_(code)
-    removed = Removed(adapter, layer, copy, rank, scaling, kept)
+    removed = Removed(adapter, layer, record.to(weight.device), rank, scaling, kept)
     left, right = removed.factors(like=weight)
     _add(weight, -left, right)
     base = layer.get_base_layer()
@@ -143,4 +140,4 @@ def _add(weight: Tensor, left: Tensor, right: Tensor) -> None:
     """weight += left @ right in place, in the factors' dtype, some rows at a time."""
     for start in range(0, weight.shape[0], _ROWS):
         rows = weight.data[start : start + _ROWS]
-        rows.copy_(torch.addmm(rows.to(left.dtype), left[start : start + _ROWS], right))
+        rows.copy_(rows.to(left.dtype).addmm_(left[start : start + _ROWS], right))
