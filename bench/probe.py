@@ -10,13 +10,9 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
-from peft import LoraConfig, get_peft_model
-
-import loram  # noqa: F401 - registers
 from loram.probe import MagnitudeLog
-from loram.train.model import load_pretrained
 from paired import ratio, report, rounds
+from smollm2 import training_step
 
 
 def main() -> None:
@@ -24,27 +20,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    torch.manual_seed(0)
-    ids = torch.randint(0, 49152, (4, 256))
     rows = []
     for name, init in {"plain LoRA": True, "loram": "loram"}.items():
-        base, _ = load_pretrained("smollm2", torch.bfloat16)
-        config = LoraConfig(
-            r=16,
-            lora_alpha=16,
-            target_modules="all-linear",
-            init_lora_weights=init,
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(base, config).train()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0)
-
-        def step(model=model, optimizer=optimizer) -> None:
-            model(input_ids=ids, labels=ids).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
+        model, step = training_step(init)
         with tempfile.TemporaryDirectory() as folder:
             log = MagnitudeLog(model, Path(folder, "magnitudes.jsonl"))
             state = SimpleNamespace(global_step=1)

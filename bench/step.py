@@ -7,14 +7,8 @@ import argparse
 import statistics
 import warnings
 
-import torch
-from peft import LoraConfig, get_peft_model
-
-import loram  # noqa: F401 - registers
-from loram.train.model import load_pretrained
 from paired import ratio, report, rounds
-
-BATCH, LENGTH = 4, 256
+from smollm2 import BATCH, LENGTH, training_step
 
 
 def main() -> None:
@@ -24,32 +18,11 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    torch.manual_seed(0)
-    ids = torch.randint(0, 49152, (BATCH, LENGTH))
-    steps = {}
-    for name, init in {
-        "plain LoRA": True,
-        "loram": "loram",
-        "loram_residual": "loram_residual",
-    }.items():
-        base, _ = load_pretrained("smollm2", getattr(torch, options.dtype))
-        config = LoraConfig(
-            r=options.rank,
-            lora_alpha=options.rank,
-            target_modules="all-linear",
-            init_lora_weights=init,
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(base, config).train()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0)
-
-        def step(model=model, optimizer=optimizer) -> None:
-            model(input_ids=ids, labels=ids).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        steps[name] = step
+    inits = {"plain LoRA": True, "loram": "loram", "loram_residual": "loram_residual"}
+    steps = {
+        name: training_step(init, rank=options.rank, dtype=options.dtype)[1]
+        for name, init in inits.items()
+    }
     times = rounds(steps, options.rounds)
     report(
         "step",
