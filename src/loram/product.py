@@ -38,6 +38,16 @@ class Anchor(NamedTuple):
     phi_out: Tensor
     phi_in: Tensor
 
+    @property
+    def B0(self) -> Tensor:
+        """B⁰ (n, r), in the basis's dtype."""
+        return self.beta.to(self.phi_out.dtype) * self.phi_out
+
+    @property
+    def A0(self) -> Tensor:
+        """A⁰ (r, m), in the basis's dtype."""
+        return self.beta.to(self.phi_in.dtype) * self.phi_in.T
+
 
 def anchored(dB: Tensor, dA: Tensor, anchor: Anchor | None) -> tuple[Tensor, Tensor]:
     """The factors of BA − B⁰A⁰: [dB | B⁰] (n, 2r) and [A⁰ + dA ; dA] (2r, m).
@@ -50,7 +60,7 @@ def anchored(dB: Tensor, dA: Tensor, anchor: Anchor | None) -> tuple[Tensor, Ten
     if anchor is None:
         return dB, dA
     beta = anchor.beta.to(anchor.phi_in.dtype)
-    left = torch.cat([dB, (beta * anchor.phi_out).to(dB.dtype)], dim=1)
+    left = torch.cat([dB, anchor.B0.to(dB.dtype)], dim=1)
     right = torch.cat([torch.addcmul(dA.to(beta.dtype), beta, anchor.phi_in.T).to(dA.dtype), dA])
     return left, right
 

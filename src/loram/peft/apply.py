@@ -7,10 +7,10 @@ from torch import nn
 
 from loram.peft.errors import LoramError
 from loram.peft.layers import active_adapter, lora_layers
-from loram.peft.preflight import check_layers, check_neighbours, config_problems
+from loram.peft.preflight import check_layers, check_neighbours
 from loram.peft.spec import parse
-from loram.peft.start import fill, planned, start
-from loram.peft.variant import DeviationVariant, ResidualVariant
+from loram.peft.start import planned, start
+from loram.peft.variant import LoramVariant, variant_for
 
 __all__ = ["apply_"]
 
@@ -52,17 +52,12 @@ def apply_(model: nn.Module, init: str = "loram", *, adapter: str | None = None)
     if not layers:
         raise ValueError(f"adapter {name!r} has no LoRA layer on this model")
     wanted = replace(config, init_lora_weights=init)
-    problems = config_problems(wanted, parsed)
-    betas = check_layers(layers, name, init, model, problems)
+    betas = check_layers(layers, name, wanted, model)
     check_neighbours(model, configs, name, wanted)
     config.init_lora_weights = init
     with planned(betas):
         for _, layer in layers:
-            if name not in layer.lora_variant:
-                layer.lora_variant[name] = (
-                    ResidualVariant() if parsed.is_residual else DeviationVariant()
-                )
+            variant = layer.lora_variant.setdefault(name, variant_for(parsed))
             start(layer, name, parsed)
-            fill(layer, name)
-            if isinstance(layer.lora_variant[name], DeviationVariant | ResidualVariant):
-                layer.lora_variant[name].init(layer, name)
+            if isinstance(variant, LoramVariant):
+                variant.init(layer, name)

@@ -206,8 +206,7 @@ def _product(
     record.refresh()
     anchor = record.anchor(B.shape[0], A.shape[1], r, like=A)
     if init.is_residual:  # stored as A, B themselves
-        B = B - anchor.beta * anchor.phi_out
-        A = A - anchor.beta * anchor.phi_in.T
+        B, A = B - anchor.B0, A - anchor.A0
     left, right = anchored(B, A, anchor)
     module = name.removeprefix("base_model.model.")
     ranks: dict[str, int] = config.rank_pattern or {}

@@ -25,7 +25,7 @@ from loram.peft.residual import removed_from
 from loram.peft.spec import DEVIATION, RESIDUAL, LoramInit, parse
 from loram.peft.start import beta_of
 
-__all__ = ["check_layers", "check_neighbours", "config_problems", "plan"]
+__all__ = ["check_layers", "check_neighbours", "plan"]
 
 # Inits of PEFT after which the base weight is no longer the pretrained one.
 _REWRITING_INITS = ("pissa", "olora", "corda", "lora_ga", "loftq")
@@ -46,7 +46,6 @@ def plan(
     tuner: LoraModel,
     model: nn.Module,
     config: LoraConfig,
-    adapter: str,
     state_keys: Iterable[str],
     *,
     weigh: bool = True,
@@ -57,7 +56,6 @@ def plan(
         tuner: PEFT's LoraModel that is about to inject.
         model: the base model; only read.
         config: the adapter's, with a LoRAM string; not changed.
-        adapter: its name.
         state_keys: keys of a checkpoint that names the targets instead of the config; may be empty.
         weigh: compute β. Not when a checkpoint brings it.
 
@@ -66,50 +64,46 @@ def plan(
     """
     init = parse(config.init_lora_weights)
     assert init is not None
-    problems = config_problems(config, init)
-    targets = _targets(tuner, model, config, state_keys)
+    ranks: dict[str, int] = config.rank_pattern or {}
+    targets = [
+        (name, module, ranks.get(get_pattern_key(list(ranks), name), config.r))
+        for name, module in _targets(tuner, model, config, state_keys)
+    ]
+    return _weigh(targets, model, config, init, weigh=weigh)
+
+
+def check_layers(
+    layers: Iterable[tuple[str, LoraModule]], adapter: str, config: LoraConfig, model: nn.Module
+) -> dict[tuple[int, int], float]:
+    """As `plan`, for LoRA layers that exist already: what `loram.apply_` asks first."""
+    init = parse(config.init_lora_weights)
+    assert init is not None
+    return _weigh([(name, layer, layer.r[adapter]) for name, layer in layers], model, config, init)
+
+
+def _weigh(
+    targets: Iterable[tuple[str, Any, int]],
+    model: nn.Module,
+    config: LoraConfig,
+    init: LoramInit,
+    *,
+    weigh: bool = True,
+) -> dict[tuple[int, int], float]:
+    """β of (name, module, r), or one error with all that is wrong."""
+    problems = _config_problems(config, init)
     betas: dict[tuple[int, int], float] = {}
     shared = _shared_weights(model) if init.is_residual else set[int]()
-    for name, module in targets:
-        ranks: dict[str, int] = config.rank_pattern or {}
-        r = ranks.get(get_pattern_key(list(ranks), name), config.r)
-        reason = layer_problem(module, init, shared, weigh=weigh)
+    for name, module, r in targets:
+        reason = _layer_problem(module, init, shared, weigh=weigh)
         if reason is None and weigh:
             base: Any = module.get_base_layer() if isinstance(module, LoraLayer) else module
             try:
-                betas[id(base.weight), r] = beta_of(module, r, init)
+                betas[id(base.weight), r] = beta_of(module, r, init)  # pyright: ignore[reportArgumentType]
             except (ValueError, TypeError) as error:
                 reason = str(error)
         if reason is not None:
             problems.append(f"{name}: {reason}")
     _raise(config.init_lora_weights, problems)
-    return betas
-
-
-def check_layers(
-    layers: Iterable[tuple[str, LoraModule]],
-    adapter: str,
-    value: str,
-    model: nn.Module,
-    problems: list[str],
-) -> dict[tuple[int, int], float]:
-    """As `plan`, for LoRA layers that exist already: what `loram.apply_` asks first."""
-    init = parse(value)
-    assert init is not None
-    problems = [*problems]
-    betas: dict[tuple[int, int], float] = {}
-    shared = _shared_weights(model) if init.is_residual else set[int]()
-    for name, layer in layers:
-        reason = layer_problem(layer, init, shared)
-        if reason is None:
-            try:
-                r = layer.r[adapter]
-                betas[id(layer.get_base_layer().weight), r] = beta_of(layer, r, init)
-            except (ValueError, TypeError) as error:
-                reason = str(error)
-        if reason is not None:
-            problems.append(f"{name}: {reason}")
-    _raise(value, problems)
     return betas
 
 
@@ -159,7 +153,7 @@ def _rewrites(config: LoraConfig) -> bool:
     return str(config.init_lora_weights).lower().startswith(_REWRITING_INITS)
 
 
-def layer_problem(
+def _layer_problem(
     module: nn.Module, init: LoramInit, shared: set[int], *, weigh: bool = True
 ) -> str | None:
     """Why LoRAM can't go on this module, or None."""
@@ -205,7 +199,7 @@ def layer_problem(
     return None
 
 
-def config_problems(config: LoraConfig, init: LoramInit) -> list[str]:
+def _config_problems(config: LoraConfig, init: LoramInit) -> list[str]:
     """Settings of a LoraConfig that don't go with the form, each with the way out."""
     problems: list[str] = []
     for name, form in _VARIANTS.items():

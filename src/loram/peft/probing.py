@@ -97,8 +97,7 @@ def _start(layers: list[LoraModule], adapter: str) -> tuple[Tensor, Tensor]:
         record = record_of(layer, adapter)
         if record is not None:
             anchor = record.anchor(B.shape[1], A.shape[2], A.shape[1], like=A)
-            beta = anchor.beta.to(A.dtype)
-            B[i], A[i] = beta * anchor.phi_out, beta * anchor.phi_in.T
+            B[i], A[i] = anchor.B0, anchor.A0
     return B, A
 
 

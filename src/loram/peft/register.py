@@ -30,7 +30,7 @@ from loram.peft.preflight import check_neighbours, plan
 from loram.peft.residual import forget, give_back, removed_from
 from loram.peft.spec import DEVIATION, parse
 from loram.peft.start import fill, loading, planned, start, weights_come_from_a_checkpoint
-from loram.peft.variant import DeviationVariant, ResidualVariant
+from loram.peft.variant import variant_for
 
 __all__ = ["DEFAULT_INIT", "register", "unregister"]
 
@@ -52,9 +52,9 @@ def register() -> None:
         raw = owner.__dict__.get(name)
         bound = isinstance(raw, classmethod)
         original = raw.__func__ if isinstance(raw, classmethod) else getattr(owner, name)
-        wrapped = functools.wraps(original)(functools.partial(wrap, original))
+        wrapped = _around(wrap, original)
         _originals.append((owner, name, raw))
-        setattr(owner, name, classmethod(_function(wrapped)) if bound else _function(wrapped))
+        setattr(owner, name, classmethod(wrapped) if bound else wrapped)
 
 
 def unregister() -> None:
@@ -67,12 +67,12 @@ def unregister() -> None:
             setattr(owner, name, raw)
 
 
-def _function(partial: Function) -> Function:
-    """A plain function, since a `partial` set on a class would not bind its self."""
+def _around(wrap: Function, original: Function) -> Function:
+    """`wrap` with the original as its first argument."""
 
-    @functools.wraps(partial)
+    @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return partial(*args, **kwargs)
+        return wrap(original, *args, **kwargs)
 
     return call
 
@@ -109,7 +109,7 @@ def _inject_adapter(
     check_neighbours(model, self.peft_config, adapter_name, config)
     if parse(config.init_lora_weights) is None:
         return original(self, model, adapter_name, *args, **kwargs)
-    betas = plan(self, model, config, adapter_name, state_dict or (), weigh=not from_file)
+    betas = plan(self, model, config, state_dict or (), weigh=not from_file)
     if from_file:
         with loading():
             return original(self, model, adapter_name, *args, **kwargs)
@@ -140,7 +140,7 @@ def _resolve_lora_variant(
     if type(self) is not LoraLinear:  # unreachable through a model: the pre-flight has refused
         raise LoramError(f"{type(self).__name__} does not support {config.init_lora_weights!r}")
     # The residual form with another variant (DoRA) runs in that variant's own forward.
-    return variant or (ResidualVariant() if init.is_residual else DeviationVariant())
+    return variant or variant_for(init)
 
 
 def _reset_lora_parameters(

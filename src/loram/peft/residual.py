@@ -49,8 +49,7 @@ class Removed:
         """sB⁰ (n, r) and A⁰ (r, m), on `like`'s device, in float32 or its float64."""
         n, m = base_weight(self.layer).shape
         anchor = self.record.anchor(n, m, self.rank, like=like)
-        beta = anchor.beta.to(anchor.phi_in.dtype)
-        return self.scaling * beta * anchor.phi_out, beta * anchor.phi_in.T
+        return self.scaling * anchor.B0, anchor.A0
 
     @property
     def in_effect(self) -> bool:

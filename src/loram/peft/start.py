@@ -117,6 +117,5 @@ def fill(layer: LoraModule, adapter: str) -> None:
         return
     A, B = factor_weights(layer, adapter)
     anchor = removed.record.anchor(B.shape[0], A.shape[1], A.shape[0], like=A)
-    scale = anchor.beta.to(anchor.phi_in.dtype)
-    A.copy_(scale * anchor.phi_in.T)
-    B.copy_(scale * anchor.phi_out)
+    A.copy_(anchor.A0)
+    B.copy_(anchor.B0)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from loram.peft.layers import factor_weights, record_of
 from loram.peft.residual import Removed
+from loram.peft.spec import LoramInit
 from loram.product import add_update
 
-__all__ = ["DeviationVariant", "LoramVariant", "ResidualVariant"]
+__all__ = ["DeviationVariant", "LoramVariant", "ResidualVariant", "variant_for"]
 
 
 class LoramVariant(LoraVariant):
@@ -71,6 +72,11 @@ class ResidualVariant(LoramVariant):
         A, B = factor_weights(module, active_adapter)
         x = module.lora_dropout[active_adapter](x)
         return add_update(_own(module, result), x, B, A, module.scaling[active_adapter])
+
+
+def variant_for(init: LoramInit) -> LoramVariant:
+    """The variant of a request's form."""
+    return ResidualVariant() if init.is_residual else DeviationVariant()
 
 
 def _own(module: Any, result: Tensor) -> Tensor:
