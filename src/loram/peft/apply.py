@@ -9,8 +9,7 @@ from loram.peft.errors import LoramError
 from loram.peft.layers import active_adapter, lora_layers
 from loram.peft.preflight import check_layers, check_neighbours
 from loram.peft.spec import parse
-from loram.peft.start import planned, start
-from loram.peft.variant import LoramVariant, variant_for
+from loram.peft.start import planned, settle_casts, start
 
 __all__ = ["apply_"]
 
@@ -57,7 +56,5 @@ def apply_(model: nn.Module, init: str = "loram", *, adapter: str | None = None)
     config.init_lora_weights = init
     with planned(betas):
         for _, layer in layers:
-            variant = layer.lora_variant.setdefault(name, variant_for(parsed))
             start(layer, name, parsed)
-            if isinstance(variant, LoramVariant):
-                variant.init(layer, name)
+    settle_casts(model)

@@ -8,8 +8,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from loram.peft.errors import LoramError
-from loram.peft.layers import LoraModule, factor_weights, lora_layers, record_of
-from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta
+from loram.peft.layers import LoraModule, factor_weights, kind_of_layer, lora_layers
+from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta, record_of
 from loram.peft.residual import take_out
 from loram.peft.spec import DEVIATION, LoramInit, parse
 
@@ -62,10 +62,10 @@ def _stored(
     """The record a file has for a layer; β = 0, the base itself, if it lacks the whole layer."""
     rank = layer.r[adapter]
     stored = BasisRecord(0.0, init.basis, init.seed, rank)
-    factors = {key: state.get(f"{name}.{key}.{adapter}.weight") for key in ("lora_A", "lora_B")}
+    keys = kind_of_layer(layer).place.keys(name, adapter)
     code = state.get(f"{name}.{ATTRIBUTE}.{adapter}.weight")
     if code is None:
-        if any(factor is not None for factor in factors.values()):
+        if any(key in state for key in keys):
             raise LoramError(
                 f"the checkpoint has factors for {name} but no {ATTRIBUTE}: expected a LoRAM "
                 "adapter with its β. Either it is a plain LoRA adapter, to be loaded with "
@@ -73,11 +73,11 @@ def _stored(
             )
         return stored
     check_beta(code, name)
-    for key, mine in zip(factors, factor_weights(layer, adapter), strict=True):
-        theirs = factors[key]
+    for key, mine in zip(keys, factor_weights(layer, adapter), strict=True):
+        theirs = state.get(key)
         if theirs is not None and init.is_residual and theirs.shape != mine.shape:
             raise LoramError(
-                f"{name}: expected {key} of shape {tuple(mine.shape)}, the checkpoint has "
+                f"expected {key} of shape {tuple(mine.shape)}, the checkpoint has "
                 f"{tuple(theirs.shape)}: it was made with another rank or for another model"
             )
     stored.weight.copy_(code)

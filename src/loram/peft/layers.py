@@ -1,13 +1,16 @@
 """LoRAM adapters on PEFT's layers: finding them, and the factors they hold."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
-from loram.peft.record import ATTRIBUTE, BasisRecord
+from loram.peft.errors import LoramError
+from loram.peft.kinds import Kind, kind_of, site_of
+from loram.peft.record import record_of
+from loram.peft.variant import DeviationVariant
 from loram.product import Anchor, anchored
 
 __all__ = [
@@ -16,9 +19,11 @@ __all__ = [
     "active_adapter",
     "base_weight",
     "deviations",
+    "factor_matrices",
     "factor_weights",
+    "frozen",
+    "kind_of_layer",
     "lora_layers",
-    "oriented",
     "record_of",
     "true_delta_weight",
 ]
@@ -32,8 +37,8 @@ class Deviations(NamedTuple):
     """What trains, and what it deviates from: W_LoRA = s[dB | B⁰]·[A⁰ + dA ; dA].
 
     Attributes:
-        dB: (n, r).
-        dA: (r, m).
+        dB: (n, r), or (experts, n, r).
+        dA: (r, m), or (experts, r, m).
         anchor: B⁰ and A⁰.
         scaling: s.
     """
@@ -59,28 +64,31 @@ def active_adapter(model: nn.Module) -> str:
     return active if isinstance(active, str) else active[0]
 
 
-def record_of(layer: nn.Module, adapter: str) -> BasisRecord | None:
-    """The record of a LoRAM adapter on a layer, either form; None for any other adapter."""
-    records = getattr(layer, ATTRIBUTE, None)
-    if not isinstance(records, nn.ModuleDict) or adapter not in records:
-        return None
-    return cast(BasisRecord, records[adapter])
+def kind_of_layer(layer: LoraModule) -> Kind:
+    """The row of a LoRA layer, or of a layer that is to become one.
+
+    Raises:
+        LoramError: LoRAM knows no such layer. The pre-flight has refused it before.
+    """
+    site = site_of(layer)
+    kind = kind_of(site)
+    if kind is None:
+        raise LoramError(f"LoRAM does not go on {type(site.base).__name__} layers")
+    return kind
 
 
 def deviations(layer: LoraModule, adapter: str) -> Deviations | None:
     """The factors of a deviation-form adapter on a layer; None for any other adapter."""
-    from loram.peft.variant import DeviationVariant
-
     record = record_of(layer, adapter)
     if record is None or not isinstance(layer.lora_variant.get(adapter), DeviationVariant):
         return None
-    dA, dB = factor_weights(layer, adapter)
-    anchor = record.anchor(dB.shape[0], dA.shape[1], dA.shape[0], like=dA)
+    dA, dB = factor_matrices(layer, adapter)
+    anchor = record.anchor(dB.shape[-2], dA.shape[-1], dA.shape[-2], like=dA)
     return Deviations(dB, dA, anchor, layer.scaling[adapter])
 
 
 def true_delta_weight(layer: LoraModule, adapter: str) -> Tensor | None:
-    """s(BA − B⁰A⁰) in the base weight's orientation, dtype and device of lora_B, as PEFT's own.
+    """s(BA − B⁰A⁰) as the base stores its weight, in lora_B's dtype and device, as PEFT's own.
 
     None if the adapter is not in the deviation form: PEFT's sBA is then right.
     """
@@ -91,31 +99,30 @@ def true_delta_weight(layer: LoraModule, adapter: str) -> Tensor | None:
     dtype = torch.promote_types(parts.dB.dtype, torch.float32)
     left, right = anchored(parts.dB.to(dtype), parts.dA.to(dtype), parts.anchor)
     delta = (left @ right) * parts.scaling
-    return oriented(layer, delta.to(parts.dB.dtype))
+    return kind_of_layer(layer).stored(site_of(layer), delta.to(parts.dB.dtype))
 
 
 def factor_weights(layer: LoraModule, adapter: str) -> tuple[nn.Parameter, nn.Parameter]:
-    """What PEFT trains on a layer: lora_A's weight (r, m) and lora_B's (n, r)."""
-    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    """What PEFT trains on a layer, A and B, in PEFT's own shapes."""
+    return kind_of_layer(layer).place.parameters(layer, adapter)
+
+
+def factor_matrices(layer: LoraModule, adapter: str) -> tuple[Tensor, Tensor]:
+    """What PEFT trains on a layer as A (r, m) and B (n, r), or stacks of them."""
+    return kind_of_layer(layer).place.matrices(layer, adapter)
+
+
+def frozen(layer: nn.Module) -> Any:
+    """The frozen weight, as the base layer stores it."""
+    return kind_of_layer(layer).parameter(site_of(layer))
 
 
 def base_weight(layer: nn.Module) -> Tensor:
-    """The frozen weight in the mathematics' orientation (n, m) = (out, in): a view, never a copy.
+    """The frozen weight in the mathematics' orientation (n, m) = (out, in), or a stack of such.
+
+    A view of it for all but quantised weights.
 
     Args:
-        layer: a LoRA layer, or a plain Linear or Conv1D.
+        layer: a LoRA layer, or one that is to become one.
     """
-    base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
-    weight = cast(Tensor, base.weight)
-    return weight.T if _is_transposed(base) else weight
-
-
-def oriented(layer: LoraModule, delta: Tensor) -> Tensor:
-    """(n, m) turned to the orientation in which the base layer stores its weight."""
-    return delta.T if _is_transposed(layer.get_base_layer()) else delta
-
-
-def _is_transposed(base: nn.Module) -> bool:
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(base, Conv1D)
+    return kind_of_layer(layer).read(site_of(layer))

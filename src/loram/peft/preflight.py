@@ -9,18 +9,16 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils.other import get_pattern_key
 from torch import nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-from transformers.pytorch_utils import Conv1D
 
 from loram.peft.errors import LoramError
-from loram.peft.layers import LoraModule
+from loram.peft.kinds import KINDS, LEAVE_OUT, Site, kind_of
+from loram.peft.layers import LoraModule, frozen
 from loram.peft.residual import removed_from
 from loram.peft.spec import DEVIATION, RESIDUAL, LoramInit, parse
 from loram.peft.start import beta_of
@@ -96,9 +94,8 @@ def _weigh(
     for name, module, r in targets:
         reason = _layer_problem(module, init, shared, weigh=weigh)
         if reason is None and weigh:
-            base: Any = module.get_base_layer() if isinstance(module, LoraLayer) else module
             try:
-                betas[id(base.weight), r] = beta_of(module, r, init)  # pyright: ignore[reportArgumentType]
+                betas[id(frozen(module)), r] = beta_of(module, r, init)
             except (ValueError, TypeError) as error:
                 reason = str(error)
         if reason is not None:
@@ -165,30 +162,22 @@ def _layer_problem(
         return f"it is wrapped by another PEFT method ({type(module).__name__})"
     else:
         base = module
-    kind = type(base).__name__
-    operation = type(base).forward
-    if operation is not nn.Linear.forward and operation is not Conv1D.forward:
+    site = Site(base)
+    kind = kind_of(site)
+    if kind is None:
+        known = ", ".join(row.name for row in KINDS)
         return (
-            f"layer type {kind} is not supported yet: LoRAM goes on Linear and Conv1D. Leave it "
-            "out of target_modules (or name it in exclude_modules)"
+            f"layer type {type(base).__name__} is not supported: LoRAM goes on {known}. {LEAVE_OUT}"
         )
-    if "weight" not in base._parameters:
+    if kind.weight not in base._parameters:
         return (
             "its weight is computed from other parameters (parametrized, or weight-normed): "
             "remove the parametrization, or leave it out"
         )
-    if isinstance(base, NonDynamicallyQuantizableLinear):
-        return (
-            "it is the output projection of a MultiheadAttention, which reads its weight and never "
-            "calls it: leave it out"
-        )
-    weight: torch.Tensor = base.weight
-    if type(weight.data) is not torch.Tensor or not weight.is_floating_point():
-        return (
-            f"its weight is {weight.dtype} in a {type(weight).__name__}, and quantised weights are "
-            "not supported yet: expected float32, float64, bfloat16 or float16. Load the base "
-            "unquantised, or leave the layer out"
-        )
+    reason = kind.problem(site) or kind.refusal(init)
+    if reason is not None:
+        return f"{kind.name}: {reason}"
+    weight = kind.parameter(site)
     if weight.is_meta and (weigh or init.is_residual):
         return "its weight is on the meta device, so has no values: load the base model first"
     if init.is_residual and weight.untyped_storage().data_ptr() in shared:

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loram.peft.kinds import kind_of, site_of
 from loram.peft.layers import (
     LoraModule,
     active_adapter,
     deviations,
-    factor_weights,
+    factor_matrices,
     lora_layers,
     record_of,
 )
@@ -68,11 +69,9 @@ def families(model: nn.Module, adapter: str | None) -> list[Family]:
     name = adapter if adapter is not None else active_adapter(model)
     groups: dict[Any, tuple[list[str], list[LoraModule]]] = {}
     for path, layer in lora_layers(model, name):
-        if name not in layer.lora_A:
-            continue  # an embedding
-        A, B = factor_weights(layer, name)
-        if A.ndim != 2:
-            continue  # a convolution
+        if kind_of(site_of(layer)) is None:
+            continue  # plain LoRA goes on more
+        A, B = factor_matrices(layer, name)
         parts = deviations(layer, name)
         # Layers of one family share their basis.
         basis = None if parts is None else (id(parts.anchor.phi_out), id(parts.anchor.phi_in))
@@ -103,7 +102,7 @@ def _start(layers: list[LoraModule], adapter: str) -> tuple[Tensor, Tensor]:
 
 def _stacked(layers: list[LoraModule], adapter: str) -> tuple[Tensor, Tensor]:
     """A (layers, r, m) and B (layers, n, r), copies."""
-    pairs = [factor_weights(layer, adapter) for layer in layers]
+    pairs = [factor_matrices(layer, adapter) for layer in layers]
     dtype = torch.promote_types(pairs[0][0].dtype, torch.float32)
     A = torch.stack([a.detach() for a, _ in pairs]).to(dtype)
     B = torch.stack([b.detach() for _, b in pairs]).to(dtype)

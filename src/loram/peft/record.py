@@ -7,7 +7,7 @@ model to bfloat16 can round it. A⁰ and B⁰ are drawn again from it and never 
 
 import math
 import struct
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,7 +18,7 @@ from loram.bases import basis as draw_basis
 from loram.peft.errors import LoramError
 from loram.product import Anchor
 
-__all__ = ["ATTRIBUTE", "BasisRecord"]
+__all__ = ["ATTRIBUTE", "BasisRecord", "check_beta", "record_of"]
 
 ATTRIBUTE = "lora_basis"
 
@@ -111,6 +111,14 @@ class BasisRecord(nn.Module):
         """β, basis and seed, as `print(model)` shows them."""
         seed = "" if self.basis == "dst" else f", seed={self.seed}"
         return "meta" if self.weight.is_meta else f"beta={self.beta:.4g}, basis={self.basis}{seed}"
+
+
+def record_of(layer: nn.Module, adapter: str) -> BasisRecord | None:
+    """The record of a LoRAM adapter on a layer, either form; None for any other adapter."""
+    records = getattr(layer, ATTRIBUTE, None)
+    if not isinstance(records, nn.ModuleDict) or adapter not in records:
+        return None
+    return cast(BasisRecord, records[adapter])
 
 
 def check_beta(weight: Tensor, where: str) -> float:

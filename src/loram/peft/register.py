@@ -7,9 +7,7 @@ it; `import loram` registers.
 """
 
 import copy
-import functools
 import os
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -17,28 +15,41 @@ from typing import Any
 import peft.utils.hotswap
 from peft import LoraConfig, PeftConfig, PeftModel
 from peft.tuners.lora import LoraModel
+from peft.tuners.lora.layer import Embedding as LoraEmbedding
 from peft.tuners.lora.layer import Linear as LoraLinear
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.layer import (
+    LoraLayer,
+    ParamWrapper,
+    _ConvNd,
+)
+from peft.tuners.lora.layer import MultiheadAttention as LoraAttention
 from peft.tuners.mixed import MixedModel
 from torch import Tensor
 from transformers.integrations.peft import PeftAdapterMixin
 
 from loram.peft import checkpoint
 from loram.peft.errors import LoramError
-from loram.peft.layers import LoraModule, lora_layers, record_of, true_delta_weight
+from loram.peft.layers import LoraModule, lora_layers
 from loram.peft.preflight import check_neighbours, plan
+from loram.peft.record import record_of
 from loram.peft.residual import forget, give_back, removed_from
 from loram.peft.spec import DEVIATION, parse
-from loram.peft.start import fill, loading, planned, start, weights_come_from_a_checkpoint
-from loram.peft.variant import variant_for
+from loram.peft.start import (
+    fill,
+    loading,
+    planned,
+    settle_casts,
+    start,
+    stop,
+    tell_the_true_delta,
+    weights_come_from_a_checkpoint,
+)
+from loram.peft.wraps import Function, install, undo
 
 __all__ = ["DEFAULT_INIT", "register", "unregister"]
 
 # `loram run --init STRING` sets it: what a LoraConfig that was left at its default asks for.
 DEFAULT_INIT = "LORAM_INIT"
-
-Function = Callable[..., Any]
-_originals: list[tuple[Any, str, Any]] = []
 
 # Inside PEFT's add_weighted_adapter, whose result is a plain LoRA whatever the default init is.
 _combining: ContextVar[bool] = ContextVar("loram_combining", default=False)
@@ -46,35 +57,15 @@ _combining: ContextVar[bool] = ContextVar("loram_combining", default=False)
 
 def register() -> None:
     """Teach PEFT the strings `loram` and `loram_residual`. Does nothing the second time."""
-    if _originals:
-        return
     for owner, name, wrap in _WRAPS:
-        raw = owner.__dict__.get(name)
-        bound = isinstance(raw, classmethod)
-        original = raw.__func__ if isinstance(raw, classmethod) else getattr(owner, name)
-        wrapped = _around(wrap, original)
-        _originals.append((owner, name, raw))
-        setattr(owner, name, classmethod(wrapped) if bound else wrapped)
+        install(owner, name, wrap)
+    for layer_class in _DELTA_CLASSES:
+        tell_the_true_delta(layer_class)
 
 
 def unregister() -> None:
     """Give PEFT its own functions back. Models that hold LoRAM adapters stop working."""
-    while _originals:
-        owner, name, raw = _originals.pop()
-        if raw is None:
-            delattr(owner, name)  # was inherited
-        else:
-            setattr(owner, name, raw)
-
-
-def _around(wrap: Function, original: Function) -> Function:
-    """`wrap` with the original as its first argument."""
-
-    @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return wrap(original, *args, **kwargs)
-
-    return call
+    undo()
 
 
 # ---- the config ----------------------------------------------------------------------------------
@@ -108,13 +99,12 @@ def _inject_adapter(
         config.init_lora_weights = default  # pyright: ignore[reportAttributeAccessIssue]
     check_neighbours(model, self.peft_config, adapter_name, config)
     if parse(config.init_lora_weights) is None:
-        return original(self, model, adapter_name, *args, **kwargs)
+        original(self, model, adapter_name, *args, **kwargs)
+        return settle_casts(model)
     betas = plan(self, model, config, state_dict or (), weigh=not from_file)
-    if from_file:
-        with loading():
-            return original(self, model, adapter_name, *args, **kwargs)
-    with planned(betas):
-        return original(self, model, adapter_name, *args, **kwargs)
+    with loading() if from_file else planned(betas):
+        original(self, model, adapter_name, *args, **kwargs)
+    settle_casts(model)
 
 
 def _inject_mixed(
@@ -129,25 +119,12 @@ def _inject_mixed(
     original(self, model, adapter_name, *args, **kwargs)
 
 
-def _resolve_lora_variant(
-    original: Function, self: LoraModule, *, config: LoraConfig, **kwargs: Any
-) -> Any:
-    variant = original(self, config=config, **kwargs)
-    init = parse(config.init_lora_weights)
-    self.cast_input_dtype_enabled = True  # our variant's `init` turns it off where it may
-    if init is None:
-        return variant
-    if type(self) is not LoraLinear:  # unreachable through a model: the pre-flight has refused
-        raise LoramError(f"{type(self).__name__} does not support {config.init_lora_weights!r}")
-    # The residual form with another variant (DoRA) runs in that variant's own forward.
-    return variant or variant_for(init)
-
-
 def _reset_lora_parameters(
     original: Function, self: LoraModule, adapter_name: str, init_lora_weights: Any
 ) -> None:
     init = parse(init_lora_weights)
     if init is None:
+        stop(self, adapter_name)
         return original(self, adapter_name, init_lora_weights)
     start(self, adapter_name, init)
     # The rest of PEFT's function synchronises the factors of tensor-parallel layers.
@@ -226,11 +203,6 @@ def _hotswap(
 
 
 # ---- using and combining -------------------------------------------------------------------------
-
-
-def _get_delta_weight(original: Function, self: LoraModule, adapter: str) -> Tensor:
-    delta = true_delta_weight(self, adapter)
-    return original(self, adapter) if delta is None else delta
 
 
 def _supports_conversion(
@@ -327,11 +299,13 @@ def _unload(original: Function, self: Any, *args: Any, **kwargs: Any) -> Any:
     return model
 
 
+# Those of optional backends are taught when a layer of theirs is first met.
+_DELTA_CLASSES = (LoraLinear, LoraEmbedding, _ConvNd, LoraAttention, ParamWrapper)
+
 _WRAPS: tuple[tuple[Any, str, Function], ...] = (
     (LoraConfig, "__post_init__", _post_init),
     (LoraModel, "inject_adapter", _inject_adapter),
     (MixedModel, "inject_adapter", _inject_mixed),
-    (LoraLayer, "resolve_lora_variant", _resolve_lora_variant),
     (LoraLayer, "reset_lora_parameters", _reset_lora_parameters),
     (LoraModel, "_cast_adapter_dtype", _cast_adapter_dtype),
     (PeftModel, "from_pretrained", _from_checkpoint),
@@ -340,7 +314,6 @@ _WRAPS: tuple[tuple[Any, str, Function], ...] = (
     (PeftModel, "save_pretrained", _save_pretrained),
     (PeftAdapterMixin, "load_adapter", _transformers_load_adapter),
     (peft.utils.hotswap, "hotswap_adapter_from_state_dict", _hotswap),
-    (LoraLinear, "get_delta_weight", _get_delta_weight),
     (LoraLinear, "supports_lora_conversion", _supports_conversion),
     (LoraModel, "add_weighted_adapter", _add_weighted_adapter),
     (LoraLayer, "set_scale", _rescale),

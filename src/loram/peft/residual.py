@@ -6,7 +6,7 @@ a disabled residual adapter is the pretrained model, to rounding, unlike PEFT's 
 """
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from peft.tuners.lora.layer import LoraLayer
@@ -36,6 +36,8 @@ class Removed:
         scaling: s when it was taken out.
         kept: W itself, if `keep_base`.
     """
+
+    keeps_no_output: ClassVar[bool] = True  # as a hook, so that others may write into the output
 
     adapter: str
     layer: LoraModule

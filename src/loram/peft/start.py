@@ -6,17 +6,37 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import LoraLayer
 from peft.utils.integrations import gather_params_ctx
-from torch import nn
+from torch import Tensor, nn
 
-from loram.peft.layers import LoraModule, base_weight, factor_weights
-from loram.peft.record import ATTRIBUTE, BasisRecord
+from loram.peft.layers import (
+    LoraModule,
+    base_weight,
+    factor_matrices,
+    factor_weights,
+    frozen,
+    kind_of_layer,
+    lora_layers,
+    true_delta_weight,
+)
+from loram.peft.record import ATTRIBUTE, BasisRecord, record_of
 from loram.peft.residual import removed_from, take_out
 from loram.peft.spec import LoramInit
+from loram.peft.variant import LoramVariant
+from loram.peft.wraps import Function, install
 from loram.schemes.loram import beta
 
-__all__ = ["beta_of", "fill", "loading", "planned", "start", "weights_come_from_a_checkpoint"]
+__all__ = [
+    "beta_of",
+    "fill",
+    "loading",
+    "planned",
+    "settle_casts",
+    "start",
+    "stop",
+    "tell_the_true_delta",
+    "weights_come_from_a_checkpoint",
+]
 
 _loading: ContextVar[bool] = ContextVar("loram_loading", default=False)
 _planned: ContextVar[dict[tuple[int, int], float] | None] = ContextVar(
@@ -50,12 +70,11 @@ def planned(betas: dict[tuple[int, int], float]) -> Generator[None]:
 
 
 def beta_of(layer: nn.Module, r: int, init: LoramInit) -> float:
-    """β for the frozen weight of a LoRA layer, Linear or Conv1D; errors as `loram.beta`.
+    """β for the frozen weight of a LoRA layer, or of one that is to be; errors as `loram.beta`.
 
     Reads the whole weight also under ZeRO-3, by PEFT's own gathering.
     """
-    base: Any = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
-    with gather_params_ctx(base.weight):
+    with gather_params_ctx(frozen(layer)):
         return beta(
             base_weight(layer),
             r,
@@ -70,36 +89,40 @@ def beta_of(layer: nn.Module, r: int, init: LoramInit) -> float:
 def start(layer: LoraModule, adapter: str, init: LoramInit) -> None:
     """Set the adapter's factors to their starting point, and note β, basis and seed beside them.
 
+    From here on PEFT consults LoRAM's variant of the layer, unless it has one already (DoRA, which
+    runs the residual form by itself).
+
     Deviation form: dA = dB = 0. Residual form: A = A⁰, B = B⁰ and W ← W − sB⁰A⁰. While a checkpoint
     is loaded, the factors are zero and β is NaN until the file's come: nothing else is touched.
     """
     A, B = factor_weights(layer, adapter)
-    r = A.shape[0]
+    r = layer.r[adapter]
     waiting = weights_come_from_a_checkpoint() or A.is_meta
     if waiting:
         b = float("nan")
     else:
         plan = _planned.get() or {}
-        weight = layer.get_base_layer().weight
-        b = plan.get((id(weight), r), float("nan"))
+        b = plan.get((id(frozen(layer)), r), float("nan"))
         if b != b:
             b = beta_of(layer, r, init)
     record = BasisRecord(b, init.basis, init.seed, r)
-    _attach(layer, adapter, record)
+    _attach(layer, adapter, record, device=A.device)
+    if isinstance(layer.lora_variant.get(adapter), LoramVariant | None):
+        layer.lora_variant[adapter] = kind_of_layer(layer).variant(init)
+    tell_the_true_delta(type(layer))
     nn.init.zeros_(A)
     nn.init.zeros_(B)
     if init.is_residual and not waiting:
-        with gather_params_ctx(layer.get_base_layer().weight):
+        with gather_params_ctx(frozen(layer)):
             take_out(layer, adapter, record, keep_base=init.keep_base)
         fill(layer, adapter)
 
 
-def _attach(layer: LoraModule, adapter: str, record: BasisRecord) -> None:
+def _attach(layer: LoraModule, adapter: str, record: BasisRecord, *, device: torch.device) -> None:
     if not isinstance(getattr(layer, ATTRIBUTE, None), nn.ModuleDict):
         setattr(layer, ATTRIBUTE, nn.ModuleDict())
         # So that PEFT moves it with the adapter and deletes it with the adapter.
         layer.other_param_names = (*layer.other_param_names, ATTRIBUTE)
-    device = layer.lora_A[adapter].weight.device
     if device.type != "meta":
         record = record.to(device)
     getattr(layer, ATTRIBUTE)[adapter] = record
@@ -115,7 +138,43 @@ def fill(layer: LoraModule, adapter: str) -> None:
     removed = removed_from(layer)
     if removed is None or removed.adapter != adapter:
         return
-    A, B = factor_weights(layer, adapter)
+    A, B = factor_matrices(layer, adapter)
     anchor = removed.record.anchor(B.shape[0], A.shape[1], A.shape[0], like=A)
     A.copy_(anchor.A0)
     B.copy_(anchor.B0)
+
+
+def stop(layer: LoraModule, adapter: str) -> None:
+    """A plain adapter takes the place of a LoRAM one of the same name."""
+    if record_of(layer, adapter) is not None:
+        del getattr(layer, ATTRIBUTE)[adapter]
+        layer.lora_variant.pop(adapter, None)
+
+
+def settle_casts(model: nn.Module) -> None:
+    """Turn off PEFT's cast of the input to the factors' dtype where all adapters are LoRAM's.
+
+    The product reads x in the base's dtype: the copy would be waste. On again where a plain adapter
+    has joined.
+    """
+    for _, layer in lora_layers(model):
+        if isinstance(getattr(layer, ATTRIBUTE, None), nn.ModuleDict):
+            variants = (layer.lora_variant.get(name) for name in layer.r)
+            layer.cast_input_dtype_enabled = not all(isinstance(v, LoramVariant) for v in variants)
+
+
+def tell_the_true_delta(layer_class: type) -> None:
+    """Make `get_delta_weight` of a PEFT layer class know LoRAM adapters; those of others pass.
+
+    PEFT's own multiplies the factors as they are, whatever the variant: merging on some backends,
+    `convert_to_lora` and `add_weighted_adapter` would be silently wrong.
+    """
+    owner = next(c for c in layer_class.__mro__ if "get_delta_weight" in c.__dict__)
+    install(owner, "get_delta_weight", _get_delta_weight)
+
+
+def _get_delta_weight(
+    original: Function, self: LoraModule, adapter: str, *args: Any, **kwargs: Any
+) -> Tensor:
+    delta = true_delta_weight(self, adapter)
+    return original(self, adapter, *args, **kwargs) if delta is None else delta

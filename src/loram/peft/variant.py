@@ -1,4 +1,4 @@
-"""What a LoRAM adapter does in PEFT's forward, merge and unmerge: one `LoraVariant` a form.
+"""What a LoRAM adapter does in PEFT's forward, merge and unmerge: one `LoraVariant` a form and op.
 
 PEFT consults a layer's variant in all of these in place of its own sBAx.
 """
@@ -8,24 +8,19 @@ from typing import Any
 from peft.tuners.lora.layer import LoraVariant
 from torch import Tensor
 
-from loram.peft.layers import factor_weights, record_of
-from loram.peft.residual import Removed
-from loram.peft.spec import LoramInit
-from loram.product import add_update
+from loram.peft.factors import LINEAR, Place
+from loram.peft.record import record_of
+from loram.product import Anchor, add_update
 
-__all__ = ["DeviationVariant", "LoramVariant", "ResidualVariant", "variant_for"]
+__all__ = ["DeviationVariant", "LoramVariant", "ResidualVariant"]
 
 
 class LoramVariant(LoraVariant):
     """An update that is added to the base: how it merges is the same in both forms."""
 
     @staticmethod
-    def init(module: Any, adapter_name: str, **kwargs: Any) -> None:
-        """Called by PEFT when the factors are in place."""
-        # The product reads x in the base's dtype: PEFT's copy of it in the factors' would be waste.
-        module.cast_input_dtype_enabled = not all(
-            isinstance(module.lora_variant.get(name), LoramVariant) for name in module.lora_A
-        )
+    def init(module: Any, adapter_name: str = "", **kwargs: Any) -> None:
+        """Called by PEFT when the factors are in place: nothing is left to do."""
 
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
@@ -46,17 +41,14 @@ class LoramVariant(LoraVariant):
 
 
 class DeviationVariant(LoramVariant):
-    """y + s(dB(A⁰ + dA) + B⁰dA)x over an untouched base."""
+    """y + s(dB(A⁰ + dA) + B⁰dA)x over an untouched base, on layers that multiply by a matrix."""
 
     @staticmethod
     def forward(
         module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
     ) -> Tensor:
         """The base's output with the update added; see `loram.product`."""
-        dA, dB = factor_weights(module, active_adapter)
-        record = record_of(module, active_adapter)
-        assert record is not None
-        anchor = record.anchor(dB.shape[0], dA.shape[1], dA.shape[0], like=dA)
+        dA, dB, anchor = parts_of(LINEAR, module, active_adapter)
         x = module.lora_dropout[active_adapter](x)
         return add_update(_own(module, result), x, dB, dA, module.scaling[active_adapter], anchor)
 
@@ -69,17 +61,21 @@ class ResidualVariant(LoramVariant):
         module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
     ) -> Tensor:
         """The base's output with the update added; see `loram.product`."""
-        A, B = factor_weights(module, active_adapter)
+        A, B = LINEAR.matrices(module, active_adapter)
         x = module.lora_dropout[active_adapter](x)
         return add_update(_own(module, result), x, B, A, module.scaling[active_adapter])
 
 
-def variant_for(init: LoramInit) -> LoramVariant:
-    """The variant of a request's form."""
-    return ResidualVariant() if init.is_residual else DeviationVariant()
+def parts_of(place: Place, module: Any, adapter: str) -> tuple[Tensor, Tensor, Anchor]:
+    """dA (r, m), dB (n, r) and the anchor that they deviate from."""
+    dA, dB = place.matrices(module, adapter)
+    record = record_of(module, adapter)
+    assert record is not None
+    return dA, dB, record.anchor(dB.shape[-2], dA.shape[-1], dA.shape[-2], like=dA)
 
 
 def _own(module: Any, result: Tensor) -> Tensor:
     """The base's output to write into: a copy if somebody's hook on the base may have kept it."""
     hooks = module.get_base_layer()._forward_hooks.values()
-    return result.clone() if any(not isinstance(hook, Removed) for hook in hooks) else result
+    kept = any(not getattr(hook, "keeps_no_output", False) for hook in hooks)
+    return result.clone() if kept else result
