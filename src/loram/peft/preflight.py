@@ -165,18 +165,18 @@ def _layer_problem(
     site = Site(base)
     kind = kind_of(site)
     if kind is None:
-        known = ", ".join(row.name for row in KINDS)
+        known = ", ".join(row.name for row in KINDS if not row.refusal(init))
         return (
             f"layer type {type(base).__name__} is not supported: LoRAM goes on {known}. {LEAVE_OUT}"
         )
-    if kind.weight not in base._parameters:
+    reason = kind.refusal(init) or kind.problem(site)
+    if reason is not None:
+        return f"{kind.name}: {reason}"
+    if kind.weight not in base._parameters | base._buffers:
         return (
             "its weight is computed from other parameters (parametrized, or weight-normed): "
             "remove the parametrization, or leave it out"
         )
-    reason = kind.problem(site) or kind.refusal(init)
-    if reason is not None:
-        return f"{kind.name}: {reason}"
     weight = kind.parameter(site)
     if weight.is_meta and (weigh or init.is_residual):
         return "its weight is on the meta device, so has no values: load the base model first"
