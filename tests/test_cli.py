@@ -150,7 +150,7 @@ def test_train_from_end_to_end_and_read_again(command, tiny, tmp_path):
     assert code == 0
     assert "training (3)" not in again
     assert again.strip().splitlines()[-1] == out.strip().splitlines()[-1]
-    baseline = ["--baseline", tmp_path / "out", "--init", "lora", "--answers", 2]
+    baseline = ["--baseline", tmp_path / "out", "--method", "lora", "--answers", 2]
     code, third, err = command(*tiny, "--out", tmp_path / "other", *baseline)
     assert code == 0, err
     assert "before" not in third
@@ -164,8 +164,9 @@ def test_train_from_end_to_end_and_read_again(command, tiny, tmp_path):
     [
         (["--model", "no/such"], "can't load the name 'no/such'"),
         (["--data", "no/such"], "'no/such' is neither wordmath"),
-        (["--init", "loram(gain=oops)"], "--init: .*gain=oops is not one of"),
-        (["--init", "foo"], "foo"),
+        (["--method", "loram(gain=oops)"], "--method: .*gain=oops is not one of"),
+        (["--method", "foo"], "foo"),
+        (["--method", "pisa"], "Did you mean pissa"),
         (["--dtype", "int8"], "int8"),
         (["--steps", "many"], "--steps"),
         (["--target-modules", "no_proj"], "no_proj"),
@@ -192,7 +193,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(
 
 
 def test_all_bad_values_are_reported_at_once(command, tiny, tmp_path):
-    bad = {"--rank": 0, "--lr": -1, "--dropout": 2, "--init": "loram(x=1)", "--batch-size": 0}
+    bad = {"--rank": 0, "--lr": -1, "--dropout": 2, "--method": "loram(x=1)", "--batch-size": 0}
     bad |= {"--alpha": -1, "--train-size": 0}
     words = [word for pair in bad.items() for word in pair]
     done = command(*tiny, "--out", tmp_path / "out", *words)

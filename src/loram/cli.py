@@ -1,6 +1,6 @@
 """The `loram` command: thin verbs over the library.
 
-loram train --init loram --lr 2e-4 --out runs/first
+loram train --method loram --lr 2e-4 --out runs/first
 loram export runs/first/adapter plain
 loram run -- accelerate launch train.py
 """
@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loram._version import __version__
+from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
 from loram.tasks import DataError
@@ -137,19 +138,19 @@ def train(
     ] = None,
     **options: Any,
 ) -> None:
-    """Fine-tune a causal language model with a LoRA adapter, and judge it.
+    """Fine-tune a causal language model by any method of the table, and judge it.
 
     Held-out loss before and after, exact match if `--answers` asks for it, magnitudes of every
-    layer and step. The adapter is in `OUT/adapter`.
+    layer and step. The adapter is in `OUT/adapter`, a fully fine-tuned model in `OUT/model`.
 
-    Example: `loram train --init loram --lr 2e-4 --steps 40 --out runs/first`
+    Example: `loram train --method loram --lr 2e-4 --steps 40 --out runs/first`
     """
     settings = TrainSettings(**options)
     _quiet()
     with _resumable(), Bars(console) as bars:
         results = run(settings, out, baseline=baseline, stage=bars)
     console.print(_summary(results), highlight=False)
-    console.print(f"adapter: {out / 'adapter'}", highlight=False, soft_wrap=True)
+    console.print(f"{results['saved']}: {out / results['saved']}", highlight=False, soft_wrap=True)
 
 
 def _summary(results: dict[str, Any]) -> Table:
@@ -158,6 +159,14 @@ def _summary(results: dict[str, Any]) -> Table:
         ("held-out loss", f"{results['loss_before']:.4f} → {results['loss_after']:.4f}"),
         ("initialisation", f"{results['init_seconds']:.2f} s"),
     ]
+    used = results["calibration"]
+    if used is not None:
+        rows.append(
+            (
+                "calibration",
+                f"{used['examples']} examples, {used['tokens']} tokens, {used['seconds']:.1f} s",
+            )
+        )
     if results["exact_match_after"] is not None:
         rows.append(
             (
@@ -170,6 +179,42 @@ def _summary(results: dict[str, Any]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+@app.command()
+def methods(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the table of docs/methods.md.")
+    ] = False,
+) -> None:
+    """List every method that `loram train --method` runs.
+
+    What it starts from, how it scales and trains, whether it needs data, and what becomes of the
+    base weights.
+    """
+    headings = ("method", "what it is", "by", "scaling", "optimiser", "data", "base", "paper")
+    rows = [
+        (
+            row.name,
+            row.what,
+            row.by,
+            row.scaling,
+            row.optimizer,
+            row.data or "-",
+            row.base,
+            row.paper,
+        )
+        for row in METHODS.values()
+    ]
+    if markdown:
+        for line in (headings, tuple("---" for _ in headings), *rows):
+            typer.echo(f"| {' | '.join(line)} |")
+        return
+    table = Table(*headings, padding=(0, 1, 0, 0))
+    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
+    for line in rows:
+        table.add_row(*line)
+    console.print(table, highlight=False)
 
 
 @app.command()

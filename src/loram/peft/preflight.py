@@ -5,6 +5,7 @@ All problems are found and reported at once, each with the layer, what it is and
 """
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -23,10 +24,10 @@ from loram.peft.residual import removed_from
 from loram.peft.spec import DEVIATION, RESIDUAL, LoramInit, parse
 from loram.peft.start import beta_of
 
-__all__ = ["check_layers", "check_neighbours", "plan"]
+__all__ = ["check_layers", "check_neighbours", "plan", "report", "shared_weights", "targets_of"]
 
-# Inits of PEFT after which the base weight is no longer the pretrained one.
-_REWRITING_INITS = ("pissa", "olora", "corda", "lora_ga", "loftq")
+# Inits after which the base weight is no longer the pretrained one.
+_REWRITING_INITS = ("pissa", "milora", "olora", "corda", "lora_ga", "loftq")
 
 # Config fields that change the forward pass of a LoRA layer, and the form they work with.
 _VARIANTS: dict[str, str | None] = {
@@ -62,10 +63,9 @@ def plan(
     """
     init = parse(config.init_lora_weights)
     assert init is not None
-    ranks: dict[str, int] = config.rank_pattern or {}
     targets = [
-        (name, module, ranks.get(get_pattern_key(list(ranks), name), config.r))
-        for name, module in _targets(tuner, model, config, state_keys)
+        (name, module, *_rank_and_scaling(config, name))
+        for name, module in targets_of(tuner, model, config, state_keys)
     ]
     return _weigh(targets, model, config, init, weigh=weigh)
 
@@ -76,31 +76,34 @@ def check_layers(
     """As `plan`, for LoRA layers that exist already: what `loram.apply_` asks first."""
     init = parse(config.init_lora_weights)
     assert init is not None
-    return _weigh([(name, layer, layer.r[adapter]) for name, layer in layers], model, config, init)
+    targets = [
+        (name, layer, layer.r[adapter], float(layer.scaling[adapter])) for name, layer in layers
+    ]
+    return _weigh(targets, model, config, init)
 
 
 def _weigh(
-    targets: Iterable[tuple[str, Any, int]],
+    targets: Iterable[tuple[str, Any, int, float]],
     model: nn.Module,
     config: LoraConfig,
     init: LoramInit,
     *,
     weigh: bool = True,
 ) -> dict[tuple[int, int], float]:
-    """β of (name, module, r), or one error with all that is wrong."""
+    """β of (name, module, r, s), or one error with all that is wrong."""
     problems = _config_problems(config, init)
     betas: dict[tuple[int, int], float] = {}
-    shared = _shared_weights(model) if init.is_residual else set[int]()
-    for name, module, r in targets:
+    shared = shared_weights(model) if init.is_residual else set[int]()
+    for name, module, r, scaling in targets:
         reason = _layer_problem(module, init, shared, weigh=weigh)
         if reason is None and weigh:
             try:
-                betas[id(frozen(module)), r] = beta_of(module, r, init)
+                betas[id(frozen(module)), r] = beta_of(module, r, init, scaling)
             except (ValueError, TypeError) as error:
                 reason = str(error)
         if reason is not None:
             problems.append(f"{name}: {reason}")
-    _raise(config.init_lora_weights, problems)
+    report(config.init_lora_weights, problems)
     return betas
 
 
@@ -211,7 +214,15 @@ def _config_problems(config: LoraConfig, init: LoramInit) -> list[str]:
     return problems
 
 
-def _targets(
+def _rank_and_scaling(config: LoraConfig, name: str) -> tuple[int, float]:
+    """r and s of a layer, by the config's patterns."""
+    ranks, alphas = config.rank_pattern or {}, config.alpha_pattern or {}
+    r: int = ranks.get(get_pattern_key(list(ranks), name), config.r)
+    alpha: float = alphas.get(get_pattern_key(list(alphas), name), config.lora_alpha)
+    return r, alpha / (math.sqrt(r) if config.use_rslora else r)
+
+
+def targets_of(
     tuner: LoraModel, model: nn.Module, config: LoraConfig, state_keys: Iterable[str]
 ) -> list[tuple[str, nn.Module]]:
     """The modules that PEFT is going to adapt, by its own matching."""
@@ -230,7 +241,7 @@ def _targets(
     return [(n, m) for n, m in modules if tuner._check_target_module_exists(resolved, n)]
 
 
-def _shared_weights(model: nn.Module) -> set[int]:
+def shared_weights(model: nn.Module) -> set[int]:
     """Storages that more than one parameter name of the model points to."""
     counts = Counter(
         p.untyped_storage().data_ptr()
@@ -240,7 +251,8 @@ def _shared_weights(model: nn.Module) -> set[int]:
     return {pointer for pointer, count in counts.items() if count > 1}
 
 
-def _raise(value: object, problems: list[str]) -> None:
+def report(value: object, problems: list[str]) -> None:
+    """Raise one LoramError with the problems of a config, if there are any."""
     if not problems:
         return
     shown = "\n  ".join(problems[:8])

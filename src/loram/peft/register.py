@@ -8,6 +8,7 @@ it; `import loram` registers.
 
 import copy
 import os
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,8 @@ from peft.tuners.mixed import MixedModel
 from torch import Tensor
 from transformers.integrations.peft import PeftAdapterMixin
 
-from loram.peft import checkpoint
+from loram.peft import checkpoint, optimizers, readers
+from loram.peft.decompositions import check_decomposed, is_decomposition, start_decomposed
 from loram.peft.errors import LoramError
 from loram.peft.layers import LoraModule, lora_layers
 from loram.peft.preflight import check_neighbours, plan
@@ -98,8 +100,12 @@ def _inject_adapter(
             raise LoramError(f"{DEFAULT_INIT}={default!r}: expected loram or loram_residual")
         config.init_lora_weights = default  # pyright: ignore[reportAttributeAccessIssue]
     check_neighbours(model, self.peft_config, adapter_name, config)
+    readers.check_readers(self.peft_config)
+    if is_decomposition(config.init_lora_weights):
+        check_decomposed(self, model, config, state_dict or (), from_file=from_file)
     if parse(config.init_lora_weights) is None:
-        original(self, model, adapter_name, *args, **kwargs)
+        with loading() if from_file else nullcontext():
+            original(self, model, adapter_name, *args, **kwargs)
         return settle_casts(model)
     betas = plan(self, model, config, state_dict or (), weigh=not from_file)
     with loading() if from_file else planned(betas):
@@ -125,7 +131,10 @@ def _reset_lora_parameters(
     init = parse(init_lora_weights)
     if init is None:
         stop(self, adapter_name)
-        return original(self, adapter_name, init_lora_weights)
+        if not is_decomposition(init_lora_weights):
+            return original(self, adapter_name, init_lora_weights)
+        start_decomposed(self, adapter_name, init_lora_weights)
+        return original(self, adapter_name, False)
     start(self, adapter_name, init)
     # The rest of PEFT's function synchronises the factors of tensor-parallel layers.
     return original(self, adapter_name, False)
@@ -322,4 +331,6 @@ _WRAPS: tuple[tuple[Any, str, Function], ...] = (
     (LoraLayer, "_check_forward_args", _check_forward_args),
     (LoraLayer, "delete_adapter", _delete_adapter),
     (LoraModel, "_unload_and_optionally_merge", _unload),
+    *optimizers.WRAPS,
+    *readers.WRAPS,
 )

@@ -11,14 +11,18 @@ from difflib import get_close_matches
 from typing import Any, Literal, cast
 
 from loram.bases import BASES
-from loram.schemes.loram import Gain, Statistic
+from loram.schemes.loram import Statistic
 
-__all__ = ["DEVIATION", "RESIDUAL", "LoramInit", "parse"]
+__all__ = ["DEVIATION", "REFERENCES", "RESIDUAL", "LoramInit", "parse"]
 
 Form = Literal["loram", "loram_residual"]
 DEVIATION: Form = "loram"
 RESIDUAL: Form = "loram_residual"
 
+REFERENCES = ("pissa", "pissa_niter_16", "milora", "olora", "corda", "lora_ga", "lora_one")
+"""What `gain=track:…` can follow: initialisations of PEFT, and ours, whose product is not zero."""
+
+_TRACK = "track:"
 _PATTERN = re.compile(r"(?P<form>loram(?:_residual)?)\s*(?:\((?P<options>.*)\))?")
 
 
@@ -29,7 +33,8 @@ class LoramInit:
     Attributes:
         form: `"loram"`, deviations from the basis over an untouched base; or `"loram_residual"`,
             the paper's Algorithm 1, which takes sB⁰A⁰ out of the base.
-        gain: Q[r]: log, spectral, or a positive number.
+        gain: Q[r]: log, spectral, or a positive number; or `track:NAME`, which gives B⁰A⁰ the
+            magnitude that another initialisation would have (§4.3).
         basis: dst, orthogonal, gaussian or etf.
         seed: of a random basis.
         statistic: mean_square (the paper's ν) or var (the authors' code).
@@ -37,7 +42,7 @@ class LoramInit:
     """
 
     form: Form = DEVIATION
-    gain: Gain = "log"
+    gain: str | float = "log"
     basis: str = "dst"
     seed: int = 0
     statistic: Statistic = "mean_square"
@@ -47,6 +52,14 @@ class LoramInit:
     def is_residual(self) -> bool:
         """Whether the base weight is rewritten."""
         return self.form == RESIDUAL
+
+    @property
+    def tracked(self) -> str | None:
+        """The initialisation whose magnitude is followed, or None."""
+        gain = self.gain
+        if isinstance(gain, str) and gain.startswith(_TRACK):
+            return gain.removeprefix(_TRACK)
+        return None
 
 
 def parse(value: object) -> LoramInit | None:
@@ -93,9 +106,9 @@ def parse(value: object) -> LoramInit | None:
     return LoramInit(form=form, **options)
 
 
-def _gain(raw: str) -> Gain:
-    if raw in ("log", "spectral"):
-        return cast(Gain, raw)
+def _gain(raw: str) -> str | float:
+    if raw in ("log", "spectral") or raw in (_TRACK + name for name in REFERENCES):
+        return raw
     number = float(raw)
     if not (math.isfinite(number) and number > 0):
         raise ValueError
@@ -124,7 +137,10 @@ def _flag(raw: str) -> bool:
 
 # Option: what it may be (shown to the user), and how it is read.
 _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "gain": ("log, spectral, a positive number", _gain),
+    "gain": (
+        f"log, spectral, a positive number, {_TRACK} and one of {', '.join(REFERENCES)}",
+        _gain,
+    ),
     "basis": (", ".join(BASES), _one_of(*BASES)),
     "seed": ("an integer from 0 to 2147483647", _seed),
     "statistic": ("mean_square, var", _one_of("mean_square", "var")),

@@ -3,12 +3,13 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor, nn
 
+from loram.peft.kinds import site_of
 from loram.peft.layers import (
     LoraModule,
     base_weight,
@@ -17,14 +18,16 @@ from loram.peft.layers import (
     frozen,
     kind_of_layer,
     lora_layers,
+    padding_of,
     true_delta_weight,
 )
 from loram.peft.record import ATTRIBUTE, BasisRecord, record_of
 from loram.peft.residual import removed_from, take_out
 from loram.peft.spec import LoramInit
+from loram.peft.tracking import reference_magnitude
 from loram.peft.variant import LoramVariant
 from loram.peft.wraps import Function, install
-from loram.schemes.loram import beta
+from loram.schemes.loram import Gain, beta, beta_for_product
 
 __all__ = [
     "beta_of",
@@ -69,20 +72,22 @@ def planned(betas: dict[tuple[int, int], float]) -> Generator[None]:
         _planned.reset(token)
 
 
-def beta_of(layer: nn.Module, r: int, init: LoramInit) -> float:
+def beta_of(layer: nn.Module, r: int, init: LoramInit, scaling: float) -> float:
     """β for the frozen weight of a LoRA layer, or of one that is to be; errors as `loram.beta`.
 
-    Reads the whole weight also under ZeRO-3, by PEFT's own gathering.
+    Reads the whole weight also under ZeRO-3, by PEFT's own gathering. The scaling s matters only to
+    an initialisation that is tracked.
     """
+    rest: Any = {"basis": init.basis, "statistic": init.statistic, "seed": init.seed}
     with gather_params_ctx(frozen(layer)):
-        return beta(
-            base_weight(layer),
-            r,
-            gain=init.gain,
-            basis=init.basis,
-            statistic=init.statistic,
-            seed=init.seed,
+        W = base_weight(layer)
+        if init.tracked is None:
+            return beta(W, r, gain=cast(Gain, init.gain), **rest)
+        magnitude = reference_magnitude(
+            site_of(layer).base, W, r, scaling=scaling, reference=init.tracked
         )
+    n, m = W.shape[-2:]
+    return beta_for_product(magnitude, n, m, r, **rest)
 
 
 @torch.no_grad()
@@ -104,8 +109,8 @@ def start(layer: LoraModule, adapter: str, init: LoramInit) -> None:
         plan = _planned.get() or {}
         b = plan.get((id(frozen(layer)), r), float("nan"))
         if b != b:
-            b = beta_of(layer, r, init)
-    record = BasisRecord(b, init.basis, init.seed, r)
+            b = beta_of(layer, r, init, float(layer.scaling[adapter]))
+    record = BasisRecord(b, init.basis, init.seed, r, padding_of(layer))
     _attach(layer, adapter, record, device=A.device)
     if isinstance(layer.lora_variant.get(adapter), LoramVariant | None):
         layer.lora_variant[adapter] = kind_of_layer(layer).variant(init)

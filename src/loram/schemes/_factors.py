@@ -11,9 +11,9 @@ class Factors(NamedTuple):
     Attributes:
         B0: (n, r).
         A0: (r, m).
-        beta: the scale that a scaled basis was given, B0 = β Φ_n and A0 = β Φ_mᵀ.
+        beta: of a scaled basis, B0 = β Φ_n and A0 = β Φ_mᵀ; None for other schemes.
     """
 
     B0: Tensor
     A0: Tensor
-    beta: float
+    beta: float | None = None

@@ -17,7 +17,14 @@ from loram.bases import basis as draw_basis
 from loram.magnitude import log_gain, nu, nu_product, spectral_gain
 from loram.schemes._factors import Factors
 
-__all__ = ["DeadAdapterError", "Gain", "Statistic", "beta", "factors"]
+__all__ = [
+    "DeadAdapterError",
+    "Gain",
+    "Statistic",
+    "beta",
+    "beta_for_product",
+    "factors",
+]
 
 Gain = Literal["log", "spectral"] | float
 Statistic = Literal["mean_square", "var"]
@@ -96,7 +103,38 @@ def beta(
             f"the gain is zero at rank {r} (log 1 = 0), so LoRAM would start, and stay, at zero: "
             "use r ≥ 2, gain=spectral, or a number such as gain=0.1"
         )
-    return (q * magnitude / _basis_magnitude(n, m, r, basis, statistic, seed)) ** 0.25
+    return beta_for_product(q * magnitude, n, m, r, basis=basis, statistic=statistic, seed=seed)
+
+
+def beta_for_product(
+    magnitude: float,
+    n: int,
+    m: int,
+    r: int,
+    *,
+    basis: str = "dst",
+    statistic: Statistic = "mean_square",
+    seed: int = 0,
+) -> float:
+    """β at which B⁰A⁰ has a given magnitude: (ν / ν[Φ_nΦ_mᵀ])^¼ (eq. 11; §4.3's tracking mode).
+
+    Args:
+        magnitude: ν[B⁰A⁰] to reach, > 0.
+        n: rows of W.
+        m: columns of W.
+        r: rank.
+        basis: a name of `loram.bases.BASES`.
+        statistic: as in `factors`.
+        seed: of a random basis.
+
+    Raises:
+        DeadAdapterError: the magnitude is 0.
+    """
+    if not magnitude > 0:
+        raise DeadAdapterError(
+            f"B⁰A⁰ should get the magnitude {magnitude:g}, so LoRAM would start, and stay, at zero"
+        )
+    return (magnitude / _basis_magnitude(n, m, r, basis, statistic, seed)) ** 0.25
 
 
 def _gain(W: Tensor, r: int, gain: Gain) -> float:

@@ -1,10 +1,11 @@
 """One fine-tuning run: model, data, adapter, training, judgement, all in one folder.
 
-    >>> run(TrainSettings(init="loram", lr=2e-4), Path("runs/first"))
+    >>> run(TrainSettings(method="loram", lr=2e-4), Path("runs/first"))
 
-The folder holds `settings.json`, `adapter/`, `magnitudes.jsonl`, `losses.jsonl`, `answers.jsonl`,
-`results.json`, and checkpoints while it trains. A run that was killed goes on from its last
-checkpoint and ends with the same numbers; one that is done is read, not run again.
+The folder holds `settings.json`, `adapter/` (`model/` for full fine-tuning), `magnitudes.jsonl`,
+`losses.jsonl`, `answers.jsonl`, `results.json`, and checkpoints while it trains. A run that was
+killed goes on from its last checkpoint and ends with the same numbers; one that is done is read,
+not run again.
 """
 
 import json
@@ -16,12 +17,13 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -35,13 +37,12 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from loram._version import __version__
 from loram.files import is_leftover, write_text
-from loram.peft.attach import attach, restore
-from loram.probe import MagnitudeLog
 from loram.tasks import load
-from loram.train.encode import Collate, encode
+from loram.train.encode import Collate, Encoded, encode
 from loram.train.evaluate import held_out_loss, write_answers
 from loram.train.model import load_pretrained, pick_dtype
 from loram.train.settings import TrainSettings
+from loram.train.subject import StartError, Subject, begin
 
 __all__ = ["RunError", "Stage", "run", "versions"]
 
@@ -135,33 +136,30 @@ def run(
         return judged
 
     before = _once(out / "before.json", lambda: judge("before", model))
-    stage(f"starting {settings.init}", None)
+    stage(f"starting {settings.method}", None)
     set_seed(settings.seed)
     began = time.perf_counter()
-    model = attach(
-        model,
-        settings.init,
-        rank=settings.rank,
-        alpha=settings.lora_alpha,
-        rslora=settings.rslora,
-        dropout=settings.dropout,
-        target_modules=settings.target_modules,
-    )
+    collate = Collate(tokenizer.pad_token_id)
+    try:
+        subject = begin(model, settings, _calibration(train, collate, settings), out)
+    except StartError as error:
+        raise RunError(str(error)) from error
     init_seconds = time.perf_counter() - began
+    model = subject.model
     watch = _Watch(stage("training", settings.steps))
-    magnitudes = MagnitudeLog(model, out / "magnitudes.jsonl")
     trainer = Trainer(
         model=model,
-        args=_arguments(settings, out),
+        args=_arguments(settings, subject, out),
         train_dataset=train,  # pyright: ignore[reportArgumentType]
-        data_collator=Collate(tokenizer.pad_token_id),
-        callbacks=[magnitudes, watch],
+        data_collator=collate,
+        callbacks=[*subject.callbacks, watch],
+        optimizers=(subject.optimizer, None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     last = _checkpoint(out)
     if last is not None and _step_of(last) >= settings.steps:  # killed after the last step
-        restore(model, last)
+        subject.restore(last)
         trainer.state = TrainerState.load_from_json(os.path.join(last, _STATE))
     else:
         trainer.train(resume_from_checkpoint=last)
@@ -182,8 +180,7 @@ def run(
             f"training diverged: the held-out loss is {after['loss']} after step {settings.steps}, "
             f"at lr {settings.lr:g}. Use a lower learning rate, in a new folder"
         )
-    model.save_pretrained(str(out / "adapter"))
-    adapter_bytes = (out / "adapter" / "adapter_model.safetensors").stat().st_size
+    saved_bytes = subject.save(out, tokenizer)
     answers = [
         {**was, "after": now["written"], "correct_after": now["correct"]}
         for was, now in zip(before.get("answers", []), after.get("answers", []), strict=True)
@@ -194,20 +191,32 @@ def run(
         "settings": settings.model_dump(),
         "dtype": str(dtype).removeprefix("torch."),
         "init_seconds": init_seconds,
+        "calibration": None if subject.used is None else subject.used._asdict(),
         "loss_before": before["loss"],
         "loss_after": after["loss"],
         "exact_match_before": before.get("exact_match"),
         "exact_match_after": after.get("exact_match"),
         "tokens_per_second": _median(watch.rates),
         "step_seconds": _median(watch.seconds),
-        "adapter_bytes": adapter_bytes,
+        "saved": subject.saved,
+        "saved_bytes": saved_bytes,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "peak_memory_bytes": _peak_memory(),
         "versions": versions(),
     }
     _write_json(out / "results.json", results)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    for folder in ("checkpoints", "start"):
+        shutil.rmtree(out / folder, ignore_errors=True)
     return results
+
+
+def _calibration(
+    train: Sequence[Encoded], collate: Collate, settings: TrainSettings
+) -> Iterator[dict[str, Tensor]]:
+    """The first training examples in batches, for a method that starts from data."""
+    rows = train[: settings.calibration_size]
+    for first in range(0, len(rows), settings.batch_size):
+        yield collate(rows[first : first + settings.batch_size])
 
 
 def _open(settings: TrainSettings, out: Path) -> dict[str, Any] | None:
@@ -252,7 +261,7 @@ def _take_over(settings: TrainSettings, baseline: Path, out: Path) -> None:
     _write_json(out / "before.json", before)
 
 
-def _arguments(settings: TrainSettings, out: Path) -> TrainingArguments:
+def _arguments(settings: TrainSettings, subject: Subject, out: Path) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         max_steps=settings.steps,
@@ -268,6 +277,7 @@ def _arguments(settings: TrainSettings, out: Path) -> TrainingArguments:
         include_num_input_tokens_seen="non_padding",
         save_steps=settings.save_every,
         save_total_limit=2,
+        bf16=subject.autocast,
         seed=settings.seed,
         data_seed=settings.seed,
         report_to="none",

@@ -1,16 +1,13 @@
 """Everything that decides the result of a training run."""
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from loram.methods import Method, custom, named
 from loram.train.encode import Prompt
 
 __all__ = ["TrainSettings"]
-
-# Initialisations of PEFT that need no data; `lora` is its default.
-_PLAIN = re.compile(r"lora|gaussian|orthogonal|olora|pissa|pissa_niter_\d+", re.IGNORECASE)
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -28,14 +25,19 @@ class TrainSettings(BaseModel):
     model: str = Field("smollm2", description="hub id, folder, or the embedded smollm2")
     data: str = Field("wordmath", description="hub id, JSONL file or folder, or wordmath")
     data_config: str | None = Field(None, description="configuration of a hub data set")
-    init: str = Field(
+    method: str = Field(
         "loram",
-        description="lora, loram, loram(gain=spectral), loram_residual, or any init_lora_weights "
-        "of PEFT that needs no data: pissa, pissa_niter_16, olora, gaussian, orthogonal",
+        description="a row of `loram methods`, or LoRAM with options: 'loram(gain=0.5, basis=etf)'",
     )
     rank: Positive = Field(16, description="r")
     alpha: float | None = Field(None, gt=0, description="lora_alpha; by default r, so that s = 1")
-    rslora: bool = Field(False, description="s = alpha / sqrt(r)")
+    rslora: bool = Field(False, description="s = alpha / sqrt(r), whatever the method says")
+    lr_ratio: float | None = Field(
+        None, gt=0, description="learning rate of B over that of A; by default the method's"
+    )
+    calibration_size: Positive = Field(
+        32, description="training examples that a data-driven method starts from"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the adapter's input")
     target_modules: str = Field("all-linear", description="all-linear, or names joined by commas")
     lr: Annotated[float, Field(gt=0)] = Field(2e-4, description="peak learning rate")
@@ -58,16 +60,18 @@ class TrainSettings(BaseModel):
     max_new_tokens: Positive = Field(192, description="of a written answer")
     save_every: Positive = Field(20, description="steps between checkpoints")
 
-    @field_validator("init")
+    @field_validator("method")
     @classmethod
-    def _known_init(cls, value: str) -> str:
-        from loram.peft import parse
+    def _known_method(cls, value: str) -> str:
+        _row(value)
+        return value
 
-        if parse(value) is None and not _PLAIN.fullmatch(value.strip()):
-            raise ValueError(
-                "expected lora, loram, loram_residual (with options, as in loram(gain=spectral)), "
-                "gaussian, orthogonal, olora, pissa or pissa_niter_16"
-            )
+    @field_validator("lr_ratio")
+    @classmethod
+    def _two_factors(cls, value: float | None, info: ValidationInfo) -> float | None:
+        method = info.data.get("method")
+        if value is not None and method is not None and _row(method).init is None:
+            raise ValueError("full fine-tuning has no factors A and B: leave lr_ratio out")
         return value
 
     @field_validator("answers")
@@ -79,6 +83,29 @@ class TrainSettings(BaseModel):
         return value
 
     @property
+    def row(self) -> Method:
+        """The method as a row of the table."""
+        return _row(self.method)
+
+    @property
     def lora_alpha(self) -> float:
         """α, with its default of r."""
         return self.alpha if self.alpha is not None else float(self.rank)
+
+
+def _row(name: str) -> Method:
+    """A row of the table, or one made of a LoRAM string.
+
+    Raises:
+        ValueError: neither.
+    """
+    from loram.peft import parse
+
+    if "(" not in name and name.strip().lower() != "loram_residual":
+        return named(name)
+    ours = parse(name)
+    if ours is None:
+        raise ValueError(
+            f"expected a row of `loram methods`, or loram(…) or loram_residual(…), got {name!r}"
+        )
+    return custom(name.strip(), rewrites=ours.is_residual, tracked=ours.tracked)

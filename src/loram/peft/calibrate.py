@@ -1,0 +1,219 @@
+# pyright: reportPrivateUsage=false
+"""What data-driven initialisations need to know of the data, gathered before the adapter is made.
+
+    >>> used = loram.calibrate(model, config, batches)   # then get_peft_model(model, config)
+
+Gathering is PEFT's own (`preprocess_corda`, `preprocess_loraga`); what it finds stays on the layers
+until the adapter is made. EVA works on the adapter that is made already: `calibrate_eva`.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, LoraGAConfig, initialize_lora_eva_weights
+from peft.tuners.lora import LoraModel
+from peft.tuners.lora.config import CordaConfig
+from peft.tuners.lora.loraga import preprocess_loraga
+from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from loram.peft.errors import LoramError
+from loram.peft.spec import parse
+
+__all__ = [
+    "COVARIANCE",
+    "GRADIENT",
+    "Calibration",
+    "calibrate",
+    "calibrate_eva",
+    "forget",
+    "gradient_of",
+    "missing",
+]
+
+# Where PEFT leaves what it found, on the layer itself.
+COVARIANCE = "eigens"
+GRADIENT = "_peft_loraga_grad"
+
+Batch = Mapping[str, Tensor]
+"""input_ids, attention_mask and, for gradients, labels, each (examples, tokens)."""
+
+
+class Calibration(NamedTuple):
+    """What a data-driven initialisation used.
+
+    Attributes:
+        examples: rows of the batches.
+        tokens: that are not padding.
+        seconds: wall clock, all passes.
+    """
+
+    examples: int
+    tokens: int
+    seconds: float
+
+
+def calibrate(model: nn.Module, config: LoraConfig, batches: Iterable[Batch]) -> Calibration:
+    """Gather what `config.init_lora_weights` needs; call before `get_peft_model`.
+
+    For CorDA and LoRA-GA (PEFT's), LoRA-One, and LoRAM tracking one of them. The model's weights
+    are not changed.
+
+    Args:
+        model: the base model.
+        config: of the adapter; not changed. CorDA's mode is taken from its `corda_config`.
+        batches: the calibration stream. CorDA sees one example at a time, without padding.
+
+    Returns:
+        How much was used: zero for a method that needs no data, whose batches are not read.
+
+    Raises:
+        LoramError: no batches.
+    """
+    gather = _GATHERERS.get(_reads(config))
+    began = time.perf_counter()
+    stream = _Stream(batches)
+    if gather is not None:
+        gather(model, _resolved(config, model), stream)
+        stream.check(config.init_lora_weights)
+    return Calibration(stream.examples, stream.tokens, time.perf_counter() - began)
+
+
+def calibrate_eva(model: Any, batches: Iterable[Batch]) -> Calibration:
+    """Start an EVA adapter from the inputs of its layers, by PEFT's `initialize_lora_eva_weights`.
+
+    PEFT goes over the batches until every layer's vectors stand still, so a short stream is read
+    more than once; examples and tokens count every reading.
+
+    Args:
+        model: a PeftModel made with `init_lora_weights="eva"`.
+        batches: the calibration stream.
+
+    Raises:
+        LoramError: no batches.
+    """
+    began = time.perf_counter()
+    rows = list(batches)
+    stream = _Stream(rows)
+
+    def forward(model: Any, batch: Batch) -> Any:
+        stream.count(batch)
+        device = next(model.parameters()).device
+        return model(**{key: value.to(device) for key, value in batch.items()})
+
+    if not rows:
+        stream.check("eva")
+    initialize_lora_eva_weights(model, rows, forward_fn=forward, show_progress_bar=False)
+    return Calibration(stream.examples, stream.tokens, time.perf_counter() - began)
+
+
+def gradient_of(base: nn.Module, init: str) -> Tensor:
+    """∂L/∂W (n, m) that a calibration left on a layer.
+
+    Raises:
+        ValueError: there was none.
+    """
+    gradient = getattr(base, GRADIENT, None)
+    if gradient is None:
+        raise missing(init)
+    return gradient.T if isinstance(base, Conv1D) else gradient
+
+
+def missing(init: object) -> ValueError:
+    """The error for a data-driven method that was given no data."""
+    return ValueError(
+        f"{init} starts from data, and this layer has seen none: call loram.calibrate(model, "
+        "config, batches) before the adapter is made, with batches of input_ids, attention_mask "
+        "and labels (on the command line, `loram train` takes them from its training data)"
+    )
+
+
+def forget(model: nn.Module) -> None:
+    """Take off the layers what calibration left there and no adapter has used."""
+    for module in model.modules():
+        for name in (COVARIANCE, GRADIENT):
+            module.__dict__.pop(name, None)
+
+
+def _reads(config: LoraConfig) -> object:
+    """The initialisation whose data is needed: the config's own, or the one that LoRAM tracks."""
+    ours = parse(config.init_lora_weights)
+    return config.init_lora_weights if ours is None else ours.tracked
+
+
+class _Stream:
+    """Counts what is read of the batches."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.examples = self.tokens = 0
+
+    def count(self, batch: Batch) -> None:
+        ids = batch["input_ids"]
+        self.examples += ids.shape[0]
+        mask = batch.get("attention_mask")
+        self.tokens += int(ids.numel() if mask is None else mask.sum())
+
+    def on(self, model: nn.Module) -> Iterable[dict[str, Tensor]]:
+        """The batches on the model's device."""
+        device = next(model.parameters()).device
+        for batch in self._batches:
+            self.count(batch)
+            yield {key: value.to(device) for key, value in batch.items()}
+
+    def check(self, init: object) -> None:
+        if self.examples == 0:
+            raise LoramError(
+                f"{init} starts from data and got no batch: expected at least one, of input_ids, "
+                "attention_mask and labels"
+            )
+
+
+def _covariances(model: nn.Module, config: LoraConfig, stream: _Stream) -> None:
+    # Here, since it imports attrs, which PEFT does not ask for.
+    from peft.tuners.lora.corda import preprocess_corda
+
+    @torch.no_grad()
+    def run() -> None:
+        for batch in stream.on(model):
+            mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+            for ids, real in zip(batch["input_ids"], mask.bool(), strict=True):
+                model(input_ids=ids[real][None])
+        stream.check("corda")
+
+    config.init_lora_weights = "corda"
+    config.corda_config = config.corda_config or CordaConfig()
+    training = model.training
+    preprocess_corda(model, config, run_model=run)
+    model.train(training)
+
+
+def _gradients(model: nn.Module, config: LoraConfig, stream: _Stream) -> None:
+    def run() -> None:
+        for batch in stream.on(model):
+            model(**batch).loss.backward()
+        stream.check(config.init_lora_weights)
+
+    config.lora_ga_config = config.lora_ga_config or LoraGAConfig()
+    preprocess_loraga(model, config, run)
+
+
+_GATHERERS: dict[object, Callable[[nn.Module, LoraConfig, _Stream], None]] = {
+    "corda": _covariances,
+    "lora_ga": _gradients,
+    "lora_one": _gradients,
+}
+
+
+def _resolved(config: LoraConfig, model: nn.Module) -> LoraConfig:
+    """A copy with its target modules spelt out: PEFT's preprocessing knows no shorthand."""
+    resolved: Any = copy.deepcopy(config)
+    tuner: Any = LoraModel
+    if resolved.target_modules is None:
+        model_type = tuner.get_model_config(model)["model_type"]
+        resolved.target_modules = set(tuner.target_module_mapping[model_type])
+    return _maybe_include_all_linear_layers(resolved, model)  # pyright: ignore[reportReturnType]

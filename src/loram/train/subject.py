@@ -1,0 +1,157 @@
+"""What a run trains: a model with an adapter on it, or, for full fine-tuning, the model itself."""
+
+import filecmp
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from loram.files import staged_folder
+from loram.peft.attach import attach, is_loram, lora_plus, restore, save_as_lora
+from loram.peft.calibrate import Calibration
+from loram.probe import MagnitudeLog
+from loram.train.settings import TrainSettings
+
+__all__ = ["StartError", "Subject", "begin"]
+
+_WEIGHTS = "adapter_model.safetensors"
+
+
+class StartError(RuntimeError):
+    """A run can't go on, because its starting point does not come out again."""
+
+
+class Subject(Protocol):
+    """A model that is ready to train.
+
+    Attributes:
+        model: what the Trainer trains.
+        used: of the calibration stream; None for a method that needs no data.
+        callbacks: of the Trainer.
+        optimizer: the method's own, or None for the Trainer's.
+        autocast: train in bfloat16 over float32 weights.
+        saved: name of what `save` writes in the run's folder.
+    """
+
+    model: Any
+    used: Calibration | None
+    callbacks: list[TrainerCallback]
+    optimizer: torch.optim.Optimizer | None
+    autocast: bool
+    saved: str
+
+    def save(self, out: Path, tokenizer: Any) -> int:
+        """Write what was trained into `out / saved`; its weights' size in bytes."""
+        ...
+
+    def restore(self, checkpoint: str) -> None:
+        """Write a checkpoint of the Trainer into the model."""
+        ...
+
+
+def begin(
+    model: Any, settings: TrainSettings, calibration: Iterable[Mapping[str, Tensor]], out: Path
+) -> Subject:
+    """Start the method of a run on a pretrained model, in place.
+
+    Args:
+        model: pretrained, on its device.
+        settings: of the run.
+        calibration: batches; read only by a method that starts from data.
+        out: the run's folder, for what is to be known when the run is resumed.
+
+    Raises:
+        LoramError: the method can't go on this model.
+        StartError: the run was begun from a starting point that does not come out again.
+    """
+    if settings.row.init is None:
+        return _Full(model)
+    return _Adapter(model, settings, calibration, out)
+
+
+class _Adapter:
+    """A low-rank adapter, by a row of the methods table."""
+
+    autocast = False
+    saved = "adapter"
+
+    def __init__(
+        self,
+        model: Any,
+        settings: TrainSettings,
+        calibration: Iterable[Mapping[str, Tensor]],
+        out: Path,
+    ) -> None:
+        method = settings.row
+        self.model, self.used = attach(
+            model,
+            method,
+            rank=settings.rank,
+            alpha=settings.lora_alpha,
+            rslora=settings.rslora,
+            dropout=settings.dropout,
+            target_modules=settings.target_modules,
+            calibration=calibration,
+        )
+        # PEFT's own rewriting methods: what was taken out of the base is needed at the end.
+        rewrites = method.base == "rewritten" and not is_loram(method)
+        self._start = self._keep_start(out / "start") if rewrites else None
+        self.callbacks: list[TrainerCallback] = [MagnitudeLog(self.model, out / "magnitudes.jsonl")]
+        self.optimizer = lora_plus(
+            self.model,
+            method,
+            lr=settings.lr,
+            ratio=settings.lr_ratio,
+            weight_decay=settings.weight_decay,
+        )
+
+    def _keep_start(self, folder: Path) -> Path:
+        """Save the untrained adapter, or check that a resumed run starts where it did."""
+        with staged_folder(folder) as staging:
+            self.model.save_pretrained(str(staging))
+            if folder.exists() and not filecmp.cmp(
+                staging / _WEIGHTS, folder / _WEIGHTS, shallow=False
+            ):
+                raise StartError(
+                    f"{folder.parent} was begun from other starting factors than come out now, "
+                    "with another version of a library or on another machine: the base would not "
+                    "be the one it was trained on. Begin again in a new folder"
+                )
+        return folder
+
+    def save(self, out: Path, tokenizer: Any) -> int:
+        """The adapter, such that PEFT reloads it on the pretrained base."""
+        save_as_lora(self.model, out / self.saved, self._start)
+        return (out / self.saved / _WEIGHTS).stat().st_size
+
+    def restore(self, checkpoint: str) -> None:
+        """Write a checkpoint's factors into the adapter."""
+        restore(self.model, checkpoint)
+
+
+class _Full:
+    """All weights, kept in float32 whatever the base's dtype: bfloat16 would swallow the steps."""
+
+    saved = "model"
+
+    def __init__(self, model: Any) -> None:
+        self.autocast = model.dtype == torch.bfloat16
+        self.model = model.float().requires_grad_(True)
+        self.used: Calibration | None = None
+        self.callbacks: list[TrainerCallback] = []
+        self.optimizer: torch.optim.Optimizer | None = None
+
+    def save(self, out: Path, tokenizer: Any) -> int:
+        """The whole model with its tokenizer."""
+        folder = out / self.saved
+        self.model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+    def restore(self, checkpoint: str) -> None:
+        """Write a checkpoint's weights into the model."""
+        read = type(self.model).from_pretrained(checkpoint, dtype=torch.float32)
+        self.model.load_state_dict(read.state_dict())
