@@ -29,7 +29,11 @@ __all__ = [
     "hqq",
     "is_a",
     "is_awq",
+    "is_bnb_4bit",
+    "is_bnb_8bit",
+    "is_fp8",
     "is_gptq",
+    "is_hqq",
     "is_torchao",
     "torchao",
     "torchao_problem",
@@ -198,17 +202,41 @@ def gptq_problem(base: Any) -> str | None:
     )
 
 
+# ---- which layer is whose, by PEFT's own rules ---------------------------------------------------
+
+
+def is_bnb_4bit(base: Any) -> bool:
+    """bitsandbytes, nf4 or fp4."""
+    return is_a(base, "bitsandbytes", "Linear4bit")
+
+
+def is_bnb_8bit(base: Any) -> bool:
+    """bitsandbytes, LLM.int8()."""
+    return is_a(base, "bitsandbytes", "Linear8bitLt")
+
+
+def is_torchao(base: Any) -> bool:
+    """A layer whose weight is one of torchao's tensors."""
+    return is_a(getattr(base, "weight", None), "torchao", "TorchAOBaseTensor")
+
+
+def is_hqq(base: Any) -> bool:
+    """HQQ."""
+    return is_a(base, "hqq", "HQQLinear")
+
+
 def is_gptq(base: Any) -> bool:
-    """Whether PEFT takes a layer for GPT-QModel's."""
+    """GPT-QModel, AWQ too."""
     return is_a(base, "gptqmodel", "BaseQuantLinear")
 
 
 def is_awq(base: Any) -> bool:
-    """Whether PEFT takes a layer for GPT-QModel's AWQ, by PEFT's own rule."""
+    """GPT-QModel's AWQ."""
     methods = getattr(base, "SUPPORTS_METHODS", ())
     return is_gptq(base) and any(method.value == "awq" for method in methods)
 
 
-def is_torchao(base: Any) -> bool:
-    """Whether the weight of a layer is one of torchao's tensors."""
-    return is_a(getattr(base, "weight", None), "torchao", "TorchAOBaseTensor")
+def is_fp8(base: Any) -> bool:
+    """A layer with a float8 weight."""
+    dtype = getattr(getattr(base, "weight", None), "dtype", torch.float32)
+    return dtype.is_floating_point and dtype.itemsize == 1
