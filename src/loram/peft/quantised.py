@@ -63,6 +63,10 @@ class Foreign(NamedTuple):
     classes: tuple[str, ...]
     reason: str
 
+    def has(self, base: Any) -> bool:
+        """Whether a layer is one of these."""
+        return is_a(base, self.package, *self.classes)
+
 
 OWN_PRODUCT = f"PEFT computes the adapter of such a layer itself, as plain LoRA. {_OTHERS}"
 UNREADABLE = f"its weight is a code that LoRAM does not read. {_OTHERS}"
