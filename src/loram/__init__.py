@@ -8,9 +8,17 @@ Importing this package registers the strings `loram` and `loram_residual` with P
 """
 
 from loram._version import __version__
-from loram.peft import LoramError, apply_, register
+from loram.peft import LoramError, apply_, calibrate, register
 from loram.schemes import DeadAdapterError, Factors, factors
 
-__all__ = ["DeadAdapterError", "Factors", "LoramError", "__version__", "apply_", "factors"]
+__all__ = [
+    "DeadAdapterError",
+    "Factors",
+    "LoramError",
+    "__version__",
+    "apply_",
+    "calibrate",
+    "factors",
+]
 
 register()

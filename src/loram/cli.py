@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, ValidationError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -210,10 +211,11 @@ def methods(
         for line in (headings, tuple("---" for _ in headings), *rows):
             typer.echo(f"| {' | '.join(line)} |")
         return
-    table = Table(*headings, padding=(0, 1, 0, 0))
-    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
+    table = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in table.columns[:1] + table.columns[2:]:
+        column.no_wrap = True
     for line in rows:
-        table.add_row(*line)
+        table.add_row(*map(escape, line))
     console.print(table, highlight=False)
 
 

@@ -71,8 +71,8 @@ class Method:
 
     @property
     def optimizer(self) -> str:
-        """The optimiser rule, as the table prints it."""
-        return "AdamW" if self.lr_ratio == 1 else f"AdamW, η_B = {self.lr_ratio:g} η_A"
+        """The optimiser rule beyond one learning rate, as the table prints it."""
+        return "-" if self.lr_ratio == 1 else f"η_B = {self.lr_ratio:g} η_A"
 
 
 _OURS = ("loram", "milora", "lora_one")
@@ -88,7 +88,7 @@ def _loram(name: str, what: str, options: str = "", **rule: Any) -> Method:
 def _tracking(reference: str, title: str, **rule: Any) -> Method:
     return _loram(
         f"loram-track-{reference.replace('_', '-')}",
-        f"DST bases at the magnitude of {title}: ν[B⁰A⁰] as {title} has it",
+        f"LoRAM with ν[B⁰A⁰] as {title} has it",
         f"gain=track:{reference}",
         **rule,
     )
