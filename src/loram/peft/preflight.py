@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils.other import get_pattern_key
-from torch import nn
+from torch import Tensor, nn
 
 from loram.peft.errors import LoramError
 from loram.peft.kinds import KINDS, LEAVE_OUT, Site, kind_of
@@ -183,7 +183,7 @@ def _layer_problem(
     weight = kind.parameter(site)
     if weight.is_meta and (weigh or init.is_residual):
         return "its weight is on the meta device, so has no values: load the base model first"
-    if init.is_residual and weight.untyped_storage().data_ptr() in shared:
+    if init.is_residual and _storage(weight) in shared:
         return (
             "its weight is shared with another module (tied embeddings?), which rewriting it would "
             f"change too: use init_lora_weights={DEVIATION!r}, or leave it out"
@@ -244,11 +244,14 @@ def targets_of(
 def shared_weights(model: nn.Module) -> set[int]:
     """Storages that more than one parameter name of the model points to."""
     counts = Counter(
-        p.untyped_storage().data_ptr()
-        for _, p in model.named_parameters(remove_duplicate=False)
-        if not p.is_meta
+        _storage(p) for _, p in model.named_parameters(remove_duplicate=False) if not p.is_meta
     )
     return {pointer for pointer, count in counts.items() if count > 1}
+
+
+def _storage(weight: Tensor) -> int:
+    """Where a weight's values are; under ZeRO-3 they are elsewhere, and the weight is itself."""
+    return weight.untyped_storage().data_ptr() or id(weight)
 
 
 def report(value: object, problems: list[str]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import peft.utils.hotswap
+from accelerate.utils import fsdp_utils
 from peft import LoraConfig, PeftConfig, PeftModel
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import Embedding as LoraEmbedding
@@ -35,6 +36,7 @@ from loram.peft.layers import LoraModule, lora_layers
 from loram.peft.preflight import check_neighbours, plan
 from loram.peft.record import record_of
 from loram.peft.residual import forget, give_back, removed_from
+from loram.peft.sharding import load_full_state_dict, weights_come_from_rank_zero
 from loram.peft.spec import DEVIATION, parse
 from loram.peft.start import (
     fill,
@@ -93,6 +95,7 @@ def _inject_adapter(
     from_file = (
         weights_come_from_a_checkpoint() or kwargs.get("low_cpu_mem_usage") or bool(state_dict)
     )
+    to_come = from_file or weights_come_from_rank_zero()
     default = os.environ.get(DEFAULT_INIT)
     untouched = type(config) is LoraConfig and config.init_lora_weights is True
     if default and untouched and not from_file and not _combining.get():
@@ -107,8 +110,8 @@ def _inject_adapter(
         with loading() if from_file else nullcontext():
             original(self, model, adapter_name, *args, **kwargs)
         return settle_casts(model)
-    betas = plan(self, model, config, state_dict or (), weigh=not from_file)
-    with loading() if from_file else planned(betas):
+    betas = plan(self, model, config, state_dict or (), weigh=not to_come)
+    with loading() if to_come else planned(betas):
         original(self, model, adapter_name, *args, **kwargs)
     settle_casts(model)
 
@@ -331,6 +334,7 @@ _WRAPS: tuple[tuple[Any, str, Function], ...] = (
     (LoraLayer, "_check_forward_args", _check_forward_args),
     (LoraLayer, "delete_adapter", _delete_adapter),
     (LoraModel, "_unload_and_optionally_merge", _unload),
+    (fsdp_utils, "fsdp2_load_full_state_dict", load_full_state_dict),
     *optimizers.WRAPS,
     *readers.WRAPS,
 )

@@ -49,7 +49,7 @@ class Removed:
 
     def factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """sB⁰ (n, r) and A⁰ (r, m), on `like`'s device, in float32 or its float64."""
-        n, m = base_weight(self.layer).shape
+        n, m = self.layer.out_features, self.layer.in_features  # the weight may be in shards
         anchor = self.record.anchor(n, m, self.rank, like=like)
         return self.scaling * anchor.B0, anchor.A0
 

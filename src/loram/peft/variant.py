@@ -10,6 +10,7 @@ from torch import Tensor
 
 from loram.peft.factors import LINEAR, Place
 from loram.peft.record import record_of
+from loram.peft.sharding import add_update_by_modules, read_alone
 from loram.product import Anchor, add_update
 
 __all__ = ["DeviationVariant", "LoramVariant", "ResidualVariant"]
@@ -48,8 +49,11 @@ class DeviationVariant(LoramVariant):
         module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
     ) -> Tensor:
         """The base's output with the update added; see `loram.product`."""
-        dA, dB, anchor = parts_of(LINEAR, module, active_adapter)
         x = module.lora_dropout[active_adapter](x)
+        if read_alone(module.lora_A[active_adapter]):
+            record = record_of(module, active_adapter)
+            return add_update_by_modules(module, active_adapter, x, result, record)
+        dA, dB, anchor = parts_of(LINEAR, module, active_adapter)
         return add_update(_own(module, result), x, dB, dA, module.scaling[active_adapter], anchor)
 
 
@@ -61,8 +65,10 @@ class ResidualVariant(LoramVariant):
         module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
     ) -> Tensor:
         """The base's output with the update added; see `loram.product`."""
-        A, B = LINEAR.matrices(module, active_adapter)
         x = module.lora_dropout[active_adapter](x)
+        if read_alone(module.lora_A[active_adapter]):
+            return add_update_by_modules(module, active_adapter, x, result)
+        A, B = LINEAR.matrices(module, active_adapter)
         return add_update(_own(module, result), x, B, A, module.scaling[active_adapter])
 
 
