@@ -25,6 +25,7 @@ VERBS = {
     ],
     "export": ["--rank", "--merge", "--base", "--dtype"],
     "demo": ["--out", "--steps", "--lr", "--seed"],
+    "methods": ["--markdown"],
     "env": [],
     "run": ["--init"],
 }

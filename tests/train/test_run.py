@@ -55,7 +55,8 @@ def test_folder_of_a_run_holds_its_settings_logs_answers_results_and_adapter(
     results = json.loads((out / "results.json").read_text())
     assert set(results) == {
         *("settings", "dtype", "init_seconds", "loss_before", "loss_after", "exact_match_before"),
-        *("exact_match_after", "tokens_per_second", "step_seconds", "saved_bytes", "trainable"),
+        *("exact_match_after", "tokens_per_second", "step_seconds", "saved", "saved_bytes"),
+        *("calibration", "trainable"),
         *("peak_memory_bytes", "versions"),
     }
     assert results["settings"] == settings.model_dump()

@@ -1,6 +1,7 @@
 """PEFT adapters from a row of the methods table, for the rooms that do not know PEFT."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,10 @@ def save_as_lora(model: Any, folder: Path, start: Path | None) -> None:
     """
     if start is None:
         model.save_pretrained(str(folder))
-    else:
+        return
+    with warnings.catch_warnings():
+        # The conversion puts the start beside the adapter for a moment, which PEFT warns of.
+        warnings.filterwarnings("ignore", ".*should thus not be used with other adapters")
         model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start))
 
 

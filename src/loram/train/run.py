@@ -214,7 +214,7 @@ def _calibration(
     train: Sequence[Encoded], collate: Collate, settings: TrainSettings
 ) -> Iterator[dict[str, Tensor]]:
     """The first training examples in batches, for a method that starts from data."""
-    rows = train[: settings.calibration_size]
+    rows = train[: settings.calibrate_on]
     for first in range(0, len(rows), settings.batch_size):
         yield collate(rows[first : first + settings.batch_size])
 

@@ -27,7 +27,7 @@ class TrainSettings(BaseModel):
     data_config: str | None = Field(None, description="configuration of a hub data set")
     method: str = Field(
         "loram",
-        description="a row of `loram methods`, or LoRAM with options: 'loram(gain=0.5, basis=etf)'",
+        description="a row of the command methods, or LoRAM with options: 'loram(gain=0.5, basis=etf)'",
     )
     rank: Positive = Field(16, description="r")
     alpha: float | None = Field(None, gt=0, description="lora_alpha; by default r, so that s = 1")
@@ -35,7 +35,7 @@ class TrainSettings(BaseModel):
     lr_ratio: float | None = Field(
         None, gt=0, description="learning rate of B over that of A; by default the method's"
     )
-    calibration_size: Positive = Field(
+    calibrate_on: Positive = Field(
         32, description="training examples that a data-driven method starts from"
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the adapter's input")
