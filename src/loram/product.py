@@ -53,16 +53,17 @@ def anchored(dB: Tensor, dA: Tensor, anchor: Anchor | None) -> tuple[Tensor, Ten
     """The factors of BA − B⁰A⁰: [dB | B⁰] (n, 2r) and [A⁰ + dA ; dA] (2r, m).
 
     Args:
-        dB: (n, r), or B itself if there is no anchor.
-        dA: (r, m), or A itself.
+        dB: (..., n, r), or B itself if there is no anchor. Leading axes are a stack's, which has
+            one anchor.
+        dA: (..., r, m), or A itself.
         anchor: None for plain LoRA, whose factors are returned as they are.
     """
     if anchor is None:
         return dB, dA
     beta = anchor.beta.to(anchor.phi_in.dtype)
-    left = torch.cat([dB, anchor.B0.to(dB.dtype)], dim=1)
-    right = torch.cat([torch.addcmul(dA.to(beta.dtype), beta, anchor.phi_in.T).to(dA.dtype), dA])
-    return left, right
+    left = torch.cat([dB, anchor.B0.to(dB.dtype).expand_as(dB)], dim=-1)
+    A = torch.addcmul(dA.to(beta.dtype), beta, anchor.phi_in.T).to(dA.dtype)
+    return left, torch.cat([A, dA], dim=-2)
 
 
 def add_update(

@@ -23,7 +23,7 @@ from small import (
     train,
     trained,
 )
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import loram
@@ -43,6 +43,13 @@ class Pair(nn.Module):
     def __init__(self, bad: nn.Module) -> None:
         super().__init__()
         self.good, self.bad = nn.Linear(8, 8), bad
+
+
+class Unknown(nn.Linear):
+    """Computes something else with its weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.T.exp()
 
 
 def filled(layer: nn.Module, value: float | str) -> nn.Module:
@@ -77,8 +84,14 @@ BAD = {
     "too narrow": (lambda: nn.Linear(8, 3), 4, r"1 ≤ r ≤ min\(n, m\) = 3"),
     "one row": (lambda: nn.Linear(8, 1), 2, r"1 ≤ r ≤ min\(n, m\) = 1"),
     "int8": (integer, 4, "int8.*quantised weights are not supported"),
-    "embedding": (lambda: nn.Embedding(8, 8), 4, "Embedding is not supported.*exclude_modules"),
-    "conv2d": (lambda: nn.Conv2d(8, 8, 1), 4, "Conv2d is not supported.*exclude_modules"),
+    "max_norm": (lambda: nn.Embedding(8, 8, max_norm=1.0), 4, "Embedding: .*(max_norm|residual)"),
+    "padding": (
+        lambda: nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"),
+        4,
+        "Conv2d: .*(padding_mode='reflect'.*leave it out|residual)",
+    ),
+    "dilation": (lambda: nn.Conv1d(8, 8, 2, dilation=2), 4, "Conv1d: .*(dilation|residual)"),
+    "unknown": (lambda: Unknown(8, 8), 4, "Unknown is not supported.*exclude_modules"),
 }
 
 
@@ -130,7 +143,7 @@ def test_one_row_weight_takes_rank_one_at_full_gain():
 
 
 def test_all_problems_are_reported_at_once():
-    model = Pair(nn.Embedding(8, 8))
+    model = Pair(nn.Embedding(8, 8, max_norm=1.0))
     filled(model.good, "nan")
     with pytest.raises(LoramError) as error:
         through_config(model, "loram", use_dora=True)
@@ -151,7 +164,7 @@ def test_dora_is_refused_in_the_deviation_form_and_sent_to_the_residual_form(lla
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"target_parameters": ["q_proj.weight"]}, "use target_modules"),
+        ({"target_parameters": ["q_proj.weight"]}, "target_modules: name one of the two"),
         ({"ensure_weight_tying": True}, "use False"),
         ({"alora_invocation_tokens": [1, 2]}, "leave one of the two out"),
         ({"use_bdlora": {"target_modules_bd_a": ["q_proj"], "nblocks": 2}}, "leave one of the two"),

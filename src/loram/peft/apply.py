@@ -57,4 +57,5 @@ def apply_(model: nn.Module, init: str = "loram", *, adapter: str | None = None)
     with planned(betas):
         for _, layer in layers:
             start(layer, name, parsed)
+            layer.lora_variant[name].init(layer, name, config=config)
     settle_casts(model)

@@ -8,7 +8,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from loram.peft.errors import LoramError
-from loram.peft.layers import LoraModule, factor_weights, kind_of_layer, lora_layers
+from loram.peft.factors import EMBEDDING, LINEAR
+from loram.peft.layers import LoraModule, factor_weights, kind_of_layer, lora_layers, padding_of
 from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta, record_of
 from loram.peft.residual import take_out
 from loram.peft.spec import DEVIATION, LoramInit, parse
@@ -60,8 +61,7 @@ def _stored(
     state: Mapping[str, Tensor],
 ) -> BasisRecord:
     """The record a file has for a layer; β = 0, the base itself, if it lacks the whole layer."""
-    rank = layer.r[adapter]
-    stored = BasisRecord(0.0, init.basis, init.seed, rank)
+    absent = BasisRecord(0.0, init.basis, init.seed, layer.r[adapter], padding_of(layer))
     keys = kind_of_layer(layer).place.keys(name, adapter)
     code = state.get(f"{name}.{ATTRIBUTE}.{adapter}.weight")
     if code is None:
@@ -71,8 +71,13 @@ def _stored(
                 "adapter with its β. Either it is a plain LoRA adapter, to be loaded with "
                 "init_lora_weights=True, or a tool has stripped it"
             )
-        return stored
+        return absent
     check_beta(code, name)
+    if code.shape != absent.weight.shape:
+        raise LoramError(
+            f"{name}: expected a {ATTRIBUTE} of {len(absent.weight)} entries, the checkpoint has "
+            f"{len(code)}: it was made for an embedding with another padding_idx"
+        )
     for key, mine in zip(keys, factor_weights(layer, adapter), strict=True):
         theirs = state.get(key)
         if theirs is not None and init.is_residual and theirs.shape != mine.shape:
@@ -80,9 +85,7 @@ def _stored(
                 f"expected {key} of shape {tuple(mine.shape)}, the checkpoint has "
                 f"{tuple(theirs.shape)}: it was made with another rank or for another model"
             )
-    stored.weight.copy_(code)
-    stored.refresh()
-    return stored
+    return BasisRecord.read(code)
 
 
 def check_loaded(model: nn.Module, adapter: str, info: Any) -> None:
@@ -124,10 +127,12 @@ def check_hotswap(
     if parse(config.init_lora_weights) is None:
         _refuse_strangers(config, state)
         return
+    ends = [place.keys("", adapter)[0] for place in (LINEAR, EMBEDDING)]
     for key in state:
-        if not key.endswith(f".lora_A.{adapter}.weight"):
+        end = next((end for end in ends if key.endswith(end)), None)
+        if end is None:
             continue
-        name = key.removesuffix(f".lora_A.{adapter}.weight")
+        name = key.removesuffix(end)
         code = state.get(f"{name}.{ATTRIBUTE}.{adapter}.weight")
         if code is None:
             raise LoramError(

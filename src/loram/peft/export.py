@@ -5,7 +5,8 @@
 
 W_LoRA = s [dB | B⁰]·[A⁰ + dA ; dA] is itself a product of rank 2r, so the export is exact to
 rounding. Servers read one rank and one alpha: every layer is padded with zeros to one rank, s is
-folded into B, and there are no patterns and no rsLoRA flag.
+folded into B, and there are no patterns and no rsLoRA flag. Embeddings, convolutions and stacks of
+experts keep PEFT's own shapes.
 """
 
 import os
@@ -25,13 +26,16 @@ from torch import Tensor, nn
 
 from loram.files import staged_folder
 from loram.peft.errors import LoramError
+from loram.peft.factors import CONVOLUTION, EMBEDDING, EXPERTS, LINEAR, Place
 from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta
 from loram.peft.spec import LoramInit, parse
 from loram.product import anchored
 
 __all__ = ["Exported", "export_merged", "export_plain", "free_folder", "read_adapter"]
 
-_A, _B, _RECORD = ".lora_A.weight", ".lora_B.weight", f".{ATTRIBUTE}.weight"
+_RECORD = f".{ATTRIBUTE}.weight"
+_ENDS = (*LINEAR.keys(""), *EMBEDDING.keys(""), _RECORD)
+_PROJECTION = ".base_layer.out_proj"  # how PEFT names that of an adapted MultiheadAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ def export_plain(
             of PEFT. Fewer bits than float32 lose some of the update.
 
     Raises:
-        LoramError: no LoRAM adapter there, an unusable one, or `out` is taken.
+        LoramError: no LoRAM adapter there, an unusable one, one that plain LoRA can't hold, or
+            `out` is taken.
         ValueError: rank < 1.
     """
     if rank is not None and rank < 1:
@@ -113,23 +118,26 @@ def export_plain(
         raise LoramError(f"the adapter at {os.fspath(adapter)!r} has no LoRA layer")
     total = lost = 0.0
     worst = ("", 0.0)
-    for name, (left, right) in products.items():
+    for name, (place, left, right) in products.items():
         if rank is None:
             continue
         left, right, dropped, all_ = _truncate(left, right, rank)
-        products[name] = left, right
+        products[name] = place, left, right
         total, lost = total + all_, lost + dropped
         own = (dropped / all_) ** 0.5 if all_ > 0 else 0.0
         worst = max(worst, (name, own), key=lambda item: item[1])
-    width = rank or max(left.shape[1] for left, _ in products.values())
+    width = rank or max(left.shape[-1] for _, left, _ in products.values())
     plain: dict[str, Tensor] = {
-        key: value for key, value in tensors.items() if not key.endswith((_A, _B, _RECORD))
+        key: value for key, value in tensors.items() if not key.endswith(_ENDS)
     }
-    for name, (left, right) in products.items():
-        kind = dtype or tensors[name + _A].dtype
-        missing = width - left.shape[1]
-        plain[name + _A] = nn.functional.pad(right, (0, 0, 0, missing)).to(kind).contiguous()
-        plain[name + _B] = nn.functional.pad(left, (0, missing)).to(kind).contiguous()
+    for name, (place, left, right) in products.items():
+        missing = width - left.shape[-1]
+        right = nn.functional.pad(right, (0, 0, 0, missing))
+        left = nn.functional.pad(left, (0, missing))
+        keys = place.keys(name)
+        like = tensors[keys[0]], tensors[keys[1]]
+        for key, factor in zip(keys, place.write(right, left, *like), strict=True):
+            plain[key] = factor.to(dtype or like[0].dtype).contiguous()
     plain_config = replace(
         config,
         r=width,
@@ -176,59 +184,80 @@ def export_merged(
 
 def _products(
     config: LoraConfig, tensors: dict[str, Tensor]
-) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-    """(layer, (left (n, 2r), right (2r, m))) in float64, s in the left one."""
+) -> Iterator[tuple[str, tuple[Place, Tensor, Tensor]]]:
+    """(layer, (place, left (n, 2r), right (2r, m))) in float64, s in the left one."""
     init = parse(config.init_lora_weights)
     assert init is not None
-    suffixes = (_A, _B, _RECORD)
-    names = {
-        key.removesuffix(end): None for key in tensors for end in suffixes if key.endswith(end)
-    }
+    if config.target_parameters and (config.rank_pattern or config.alpha_pattern):
+        raise LoramError(
+            "the adapter has target_parameters and rank or alpha patterns, and its file does not "
+            f"say which parameter a factor belongs to: {_MERGE}"
+        )
+    names = {key.removesuffix(end): None for key in tensors for end in _ENDS if key.endswith(end)}
     for name in names:
-        lacking = [end for end in suffixes if name + end not in tensors]
+        if name.endswith(_PROJECTION):
+            raise LoramError(
+                f"{name.removesuffix(_PROJECTION)}: PEFT 0.21 applies twice the update of a plain "
+                f"LoRA to the output projection of a MultiheadAttention: {_MERGE}"
+            )
+        kept = EMBEDDING if EMBEDDING.keys(name)[0] in tensors else LINEAR
+        wanted = (*kept.keys(name), name + _RECORD)
+        lacking = [key for key in wanted if key not in tensors]
         if lacking:
             raise LoramError(
-                f"{name}: expected lora_A, lora_B and {ATTRIBUTE}, and the file lacks "
-                f"{', '.join(end.split('.')[1] for end in lacking)}: it is damaged, or a tool has "
-                "stripped it"
+                f"{name}: expected {', '.join(kept.names)} and {ATTRIBUTE}, and the file lacks "
+                f"{', '.join(key.removeprefix(name).split('.')[1] for key in lacking)}: it is "
+                "damaged, or a tool has stripped it"
             )
         yield name, _product(name, config, init, tensors)
 
 
+_MERGE = "write full weights with --merge (or `export_merged`)"
+
+
+def _place(name: str, rank: int, tensors: dict[str, Tensor], *, stacks: bool) -> Place:
+    """How a layer's factors are kept, by their names and shapes."""
+    if EMBEDDING.keys(name)[0] in tensors:
+        return EMBEDDING
+    A = tensors[LINEAR.keys(name)[0]]
+    if A.ndim > 2:
+        return CONVOLUTION
+    return EXPERTS if stacks and A.shape[0] > rank else LINEAR
+
+
 def _product(
     name: str, config: LoraConfig, init: LoramInit, tensors: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    A, B, code = (tensors[name + suffix] for suffix in (_A, _B, _RECORD))
-    A, B = A.double(), B.double()
-    r = A.shape[0]
-    record = BasisRecord(check_beta(code, name), init.basis, init.seed, r)
-    record.weight.copy_(code)
-    record.refresh()
-    anchor = record.anchor(B.shape[0], A.shape[1], r, like=A)
-    if init.is_residual:  # stored as A, B themselves
-        B, A = B - anchor.B0, A - anchor.A0
-    left, right = anchored(B, A, anchor)
+) -> tuple[Place, Tensor, Tensor]:
     module = name.removeprefix("base_model.model.")
     ranks: dict[str, int] = config.rank_pattern or {}
     alphas: dict[str, float] = config.alpha_pattern or {}
     rank = ranks.get(get_pattern_key(list(ranks), module), config.r)
     alpha = alphas.get(get_pattern_key(list(alphas), module), config.lora_alpha)
     scaling = alpha / rank**0.5 if config.use_rslora else alpha / rank
-    return left * scaling, right
+    place = _place(name, rank, tensors, stacks=bool(config.target_parameters))
+    A, B = (tensors[key].double() for key in place.keys(name))
+    A, B = place.read(A, B, rank)
+    code = tensors[name + _RECORD]
+    check_beta(code, name)
+    anchor = BasisRecord.read(code).anchor(B.shape[-2], A.shape[-1], A.shape[-2], like=A)
+    if init.is_residual:  # stored as A, B themselves
+        B, A = B - anchor.B0, A - anchor.A0
+    left, right = anchored(B, A, anchor)
+    return place, left * scaling, right
 
 
 def _truncate(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
     """Best rank-`rank` factors of left @ right, and ‖·‖² of what is dropped and of all."""
     q_left, r_left = torch.linalg.qr(left)
-    q_right, r_right = torch.linalg.qr(right.T)
-    u, sigma, vh = torch.linalg.svd(r_left @ r_right.T)
-    k = min(rank, sigma.numel())
-    root = sigma[:k].sqrt()
+    q_right, r_right = torch.linalg.qr(right.mT)
+    u, sigma, vh = torch.linalg.svd(r_left @ r_right.mT)
+    k = min(rank, sigma.shape[-1])
+    root = sigma[..., :k].sqrt()
     squares = sigma.square()
     return (
-        q_left @ (u[:, :k] * root),
-        (root[:, None] * vh[:k]) @ q_right.T,
-        float(squares[k:].sum()),
+        q_left @ (u[..., :, :k] * root[..., None, :]),
+        (root[..., :, None] * vh[..., :k, :]) @ q_right.mT,
+        float(squares[..., k:].sum()),
         float(squares.sum()),
     )
 

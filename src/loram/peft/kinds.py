@@ -11,16 +11,25 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from peft.tuners.lora.layer import LoraLayer, LoraVariant
+from peft.tuners.lora.layer import LoraLayer, LoraVariant, ParamWrapper
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
-from loram.peft.factors import LINEAR, Place
+from loram.peft.errors import LoramError
+from loram.peft.factors import CONVOLUTION, EMBEDDING, EXPERTS, LINEAR, Place
 from loram.peft.spec import DEVIATION, LoramInit
-from loram.peft.variant import DeviationVariant, ResidualVariant
+from loram.peft.variant import (
+    AttentionDeviation,
+    ConvolutionDeviation,
+    DeviationVariant,
+    EmbeddingDeviation,
+    OutputProjectionDeviation,
+    ResidualVariant,
+    WeightDeviation,
+)
 
-__all__ = ["KINDS", "LEAVE_OUT", "Kind", "Site", "kind_of", "site_of"]
+__all__ = ["KINDS", "LEAVE_OUT", "Kind", "Site", "kind_of", "known", "plain_problem", "site_of"]
 
 LEAVE_OUT = "Leave it out of target_modules (or name it in exclude_modules)"
 _ONLY_PLAIN = (
@@ -54,13 +63,14 @@ class Kind:
         matches: whether a site is of this kind.
         problem: why LoRAM can't go on this very layer, with the way out; None if it can. Not about
             the values of the weight.
+        note: for the docs.
         weight: attribute that holds the frozen weight.
         matrix: the weight as W (n, m), or (experts, n, m): a view if it can be, or a copy.
         stored: a (n, m) update in the shape in which the layer stores its weight.
         place: where PEFT keeps the factors.
-        deviation: what PEFT consults in the forward pass of the deviation form.
-        residual: what it consults in that of the residual form; or why there is none, with the way
-            out.
+        deviation: what PEFT consults in the forward pass of the deviation form; or why there is
+            none, with the way out.
+        residual: the same of the residual form.
         merge: "" if merging and unmerging are PEFT's own to rounding; else what is different.
         mixed: "" if `adapter_names` batches work; else why they are refused.
         export: "" if the adapter can be written as plain LoRA; else why not, with the way out.
@@ -70,11 +80,12 @@ class Kind:
     name: str
     matches: Callable[[Site], bool]
     problem: Callable[[Site], str | None]
+    note: str = ""
     weight: str = "weight"
     matrix: Callable[[Site, Tensor], Tensor] = _as_it_is
     stored: Callable[[Site, Tensor], Tensor] = _as_it_is
     place: Place = LINEAR
-    deviation: type[LoraVariant] = DeviationVariant
+    deviation: type[LoraVariant] | str = DeviationVariant
     residual: type[LoraVariant] | str = _ONLY_PLAIN
     merge: str = ""
     mixed: str = ""
@@ -89,17 +100,21 @@ class Kind:
         """The frozen weight as W (n, m), or (experts, n, m)."""
         return self.matrix(site, self.parameter(site))
 
+    def form(self, init: LoramInit) -> type[LoraVariant] | str:
+        """What PEFT consults for a request in place of its own sBAx; or why it can't be had."""
+        return self.residual if init.is_residual else self.deviation
+
     def refusal(self, init: LoramInit) -> str | None:
         """Why the form of a request can't go on any such layer, or None."""
-        return self.residual if init.is_residual and isinstance(self.residual, str) else None
+        form = self.form(init)
+        return form if isinstance(form, str) else None
 
     def variant(self, init: LoramInit) -> LoraVariant:
-        """What PEFT consults for a request in place of its own sBAx."""
-        if not init.is_residual:
-            return self.deviation()
-        if isinstance(self.residual, str):
-            raise TypeError(f"no residual form on {self.name}")  # the pre-flight has refused it
-        return self.residual()
+        """A new one of what PEFT consults for a request."""
+        form = self.form(init)
+        if isinstance(form, str):
+            raise TypeError(f"{init.form} is not for {self.name}")  # the pre-flight has refused it
+        return form()
 
 
 def _runs(*forwards: Any) -> Callable[[Site], bool]:
@@ -111,55 +126,270 @@ def _runs(*forwards: Any) -> Callable[[Site], bool]:
     return matches
 
 
-def _transposed(site: Site, matrix: Tensor) -> Tensor:
-    return matrix.T
+# ---- how a layer is recognised, and what can be wrong with it ------------------------------------
 
 
 def plain_problem(weight: Any) -> str | None:
-    """Why a weight is not a plain floating-point tensor, or None."""
-    if type(weight.data) is torch.Tensor and weight.is_floating_point():
+    """Why a weight is not a plain tensor of a dtype that LoRAM computes in, or None."""
+    if type(weight.data) is torch.Tensor and weight.dtype in _DTYPES:
         return None
     return (
-        f"its weight is {weight.dtype} in a {type(weight).__name__}, and quantised weights are "
-        "not supported yet: expected float32, float64, bfloat16 or float16. Load the base "
+        f"its weight is {weight.dtype} in a {type(weight).__name__}, and such quantised weights "
+        "are not supported: expected float32, float64, bfloat16 or float16. Load the base "
         "unquantised, or leave the layer out"
     )
 
 
-def _linear_problem(site: Site) -> str | None:
-    if isinstance(site.base, NonDynamicallyQuantizableLinear):
-        return (
-            "it is the output projection of a MultiheadAttention, which reads its weight and never "
-            "calls it: leave it out"
-        )
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def _plain(site: Site) -> str | None:
     return plain_problem(site.base.weight)
+
+
+def _is_output_projection(site: Site) -> bool:
+    return site.parameter is None and isinstance(site.base, NonDynamicallyQuantizableLinear)
+
+
+def _only_through_attention(site: Site) -> str:
+    return (
+        "it is the output projection of a MultiheadAttention, which reads its weight and never "
+        "calls it: leave it out, or name the MultiheadAttention itself"
+    )
+
+
+def _is_scaled_embedding(site: Site) -> bool:
+    """A subclass with its own forward, as Gemma's and Bart's, whose rows come scaled."""
+    return (
+        site.parameter is None
+        and isinstance(site.base, nn.Embedding)
+        and type(site.base).forward is not nn.Embedding.forward
+        and hasattr(site.base, "embed_scale")
+    )
+
+
+def _embedding_problem(site: Site) -> str | None:
+    base = site.base
+    if base.max_norm is not None:
+        return (
+            f"max_norm={base.max_norm} makes every look-up rescale the base's rows in place: set "
+            "max_norm to None, or leave the layer out"
+        )
+    if base.sparse:
+        return "sparse=True gives sparse gradients, which the factors can't have: set it to False"
+    if getattr(base, "_hf_tp_plan", None) is not None:
+        return "it is sharded over tensor-parallel ranks: leave it out, or load without a tp_plan"
+    return plain_problem(base.weight)
+
+
+@torch.no_grad()
+def _scaled_embedding_problem(site: Site) -> str | None:
+    """That the rows are just scaled is tried, since the code is the model's own."""
+    base = site.base
+    problem = _embedding_problem(site)
+    if problem is not None or base.weight.is_meta or base.weight.numel() == 0:
+        return problem
+    row = int(base.padding_idx == 0)
+    got = base(torch.tensor([row], device=base.weight.device))[0]
+    expected = base.weight[row] * torch.as_tensor(base.embed_scale).to(base.weight)
+    if got.shape == expected.shape and torch.allclose(got.to(expected), expected, rtol=1e-2):
+        return None
+    return (
+        "its forward pass is not a row of its weight times embed_scale, so the update would not "
+        "fit: leave it out"
+    )
+
+
+def _convolution_problem(site: Site) -> str | None:
+    base = site.base
+    for name, plain in (("groups", 1), ("padding_mode", "zeros")):
+        value = getattr(base, name)
+        if value != plain:
+            return f"{name}={value!r}, and PEFT's LoRA convolution has no such: leave it out"
+    if any(step != 1 for step in base.dilation):
+        return f"dilation={base.dilation}, and PEFT's LoRA convolution drops it: leave it out"
+    return plain_problem(base.weight)
+
+
+def _attention_problem(site: Site) -> str | None:
+    base = site.base
+    if not base._qkv_same_embed_dim:
+        return "its query, key and value differ in width, which PEFT does not adapt: leave it out"
+    return plain_problem(base.in_proj_weight)
+
+
+def _parameter_problem(site: Site) -> str | None:
+    weight = getattr(site.base, str(site.parameter))
+    if weight.ndim not in (2, 3):
+        return f"it has {weight.ndim} axes, and PEFT adapts 2 or 3: leave it out"
+    return plain_problem(weight)
+
+
+def _is_matrix(site: Site) -> bool:
+    return site.parameter is not None and getattr(site.base, site.parameter).ndim != 3
+
+
+def _is_stack(site: Site) -> bool:
+    return site.parameter is not None and getattr(site.base, site.parameter).ndim == 3
+
+
+# ---- how weights and updates are turned ----------------------------------------------------------
+
+
+def _transposed(site: Site, matrix: Tensor) -> Tensor:
+    return matrix.T
+
+
+def _flattened(site: Site, kernels: Tensor) -> Tensor:
+    return kernels.flatten(1)
+
+
+def _as_kernels(site: Site, delta: Tensor) -> Tensor:
+    return delta.view(site.base.weight.shape)
+
+
+def _as_parameter(site: Site, delta: Tensor) -> Tensor:
+    """PEFT adds it to the parameter as it is, so it has the parameter's dtype."""
+    return delta.to(getattr(site.base, str(site.parameter)))
+
+
+def _experts(site: Site, stack: Tensor) -> Tensor:
+    """(experts, out, in), or (experts, in, out) if the module says so, as PEFT reads it."""
+    return stack.mT if getattr(site.base, "is_transposed", False) else stack
+
+
+def _as_experts(site: Site, delta: Tensor) -> Tensor:
+    return _as_parameter(site, _experts(site, delta))
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+_EACH_FORWARD = (
+    "PEFT merges and unmerges it in every forward pass; loram then puts the base's own tensors "
+    "back, so it stays bit for bit"
+)
+_NO_MIXING = "PEFT refuses `adapter_names` on it"
+
+
+def _convolution(name: str, forward: Any) -> Kind:
+    return Kind(
+        name=name,
+        matches=_runs(forward),
+        problem=_convolution_problem,
+        note="W is (out, in · kernel); groups = 1, dilation = 1, zero padding; others are refused",
+        matrix=_flattened,
+        stored=_as_kernels,
+        place=CONVOLUTION,
+        deviation=ConvolutionDeviation,
+    )
 
 
 # The first row that matches counts: a row for a special weight goes before the one for its layer.
 KINDS: tuple[Kind, ...] = (
     Kind(
+        name="MultiheadAttention.out_proj",
+        matches=_is_output_projection,
+        problem=_only_through_attention,
+        note="only with its MultiheadAttention, which reads the weight itself",
+        deviation=OutputProjectionDeviation,
+        merge=_EACH_FORWARD,
+        mixed=_NO_MIXING,
+        export="PEFT 0.21 applies twice the update of a plain LoRA there: use --merge",
+    ),
+    Kind(
         name="Linear",
         matches=_runs(nn.Linear.forward),
-        problem=_linear_problem,
+        problem=_plain,
         residual=ResidualVariant,
     ),
     Kind(
         name="Conv1D",
         matches=_runs(Conv1D.forward),
-        problem=lambda site: plain_problem(site.base.weight),
+        problem=_plain,
+        note="of GPT-2: a Linear that stores Wᵀ",
         matrix=_transposed,
         stored=_transposed,
         residual=ResidualVariant,
+    ),
+    Kind(
+        name="Embedding",
+        matches=_runs(nn.Embedding.forward),
+        problem=_embedding_problem,
+        note="W is (width, vocabulary); the row at `padding_idx` is never changed; no dropout, as "
+        "in PEFT; `max_norm` is refused",
+        matrix=_transposed,
+        stored=_transposed,
+        place=EMBEDDING,
+        deviation=EmbeddingDeviation,
+    ),
+    Kind(
+        name="scaled Embedding",
+        matches=_is_scaled_embedding,
+        problem=_scaled_embedding_problem,
+        note="of Gemma and Bart: rows times `embed_scale`",
+        matrix=_transposed,
+        stored=_transposed,
+        place=EMBEDDING,
+        deviation=EmbeddingDeviation,
+    ),
+    _convolution("Conv1d", nn.Conv1d.forward),
+    _convolution("Conv2d", nn.Conv2d.forward),
+    _convolution("Conv3d", nn.Conv3d.forward),
+    Kind(
+        name="MultiheadAttention",
+        matches=_runs(nn.MultiheadAttention.forward),
+        problem=_attention_problem,
+        note="the stacked query, key and value, and the output projection with it; no dropout, as "
+        "in PEFT",
+        weight="in_proj_weight",
+        deviation=AttentionDeviation,
+        merge=_EACH_FORWARD,
+        mixed=_NO_MIXING,
+        export="PEFT 0.21 applies twice the update of a plain LoRA to its out_proj: use --merge",
+    ),
+    Kind(
+        name="parameter (n, m)",
+        matches=_is_matrix,
+        problem=_parameter_problem,
+        note="by `target_parameters`",
+        stored=_as_parameter,
+        deviation=WeightDeviation,
+        mixed=_NO_MIXING,
+    ),
+    Kind(
+        name="parameter (experts, n, m)",
+        matches=_is_stack,
+        problem=_parameter_problem,
+        note="by `target_parameters`; also stored (experts, m, n); one β for the stack, from the "
+        "mean of the experts' ν[B⁰A⁰]",
+        matrix=_experts,
+        stored=_as_experts,
+        place=EXPERTS,
+        deviation=WeightDeviation,
+        mixed=_NO_MIXING,
     ),
 )
 
 
 def site_of(layer: nn.Module) -> Site:
     """Where the adapters of a LoRA layer go; or of a layer that is to become one."""
-    base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
-    return Site(base)
+    if isinstance(layer, ParamWrapper):
+        return Site(layer.get_base_layer(), layer.parameter_name)
+    return Site(layer.get_base_layer() if isinstance(layer, LoraLayer) else layer)
 
 
 def kind_of(site: Site) -> Kind | None:
     """The row of a site; None if LoRAM knows no such layer."""
     return next((kind for kind in KINDS if kind.matches(site)), None)
+
+
+def known(site: Site) -> Kind:
+    """The row of a site.
+
+    Raises:
+        LoramError: LoRAM knows no such layer. The pre-flight has refused it before.
+    """
+    kind = kind_of(site)
+    if kind is None:
+        raise LoramError(f"LoRAM does not go on {type(site.base).__name__} layers. {LEAVE_OUT}")
+    return kind

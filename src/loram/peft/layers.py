@@ -7,8 +7,7 @@ import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
-from loram.peft.errors import LoramError
-from loram.peft.kinds import Kind, kind_of, site_of
+from loram.peft.kinds import Kind, known, site_of
 from loram.peft.record import record_of
 from loram.peft.variant import DeviationVariant
 from loram.product import Anchor, anchored
@@ -24,6 +23,7 @@ __all__ = [
     "frozen",
     "kind_of_layer",
     "lora_layers",
+    "padding_of",
     "record_of",
     "true_delta_weight",
 ]
@@ -65,16 +65,8 @@ def active_adapter(model: nn.Module) -> str:
 
 
 def kind_of_layer(layer: LoraModule) -> Kind:
-    """The row of a LoRA layer, or of a layer that is to become one.
-
-    Raises:
-        LoramError: LoRAM knows no such layer. The pre-flight has refused it before.
-    """
-    site = site_of(layer)
-    kind = kind_of(site)
-    if kind is None:
-        raise LoramError(f"LoRAM does not go on {type(site.base).__name__} layers")
-    return kind
+    """The row of a LoRA layer, or of a layer that is to become one; errors as `known`."""
+    return known(site_of(layer))
 
 
 def deviations(layer: LoraModule, adapter: str) -> Deviations | None:
@@ -115,6 +107,11 @@ def factor_matrices(layer: LoraModule, adapter: str) -> tuple[Tensor, Tensor]:
 def frozen(layer: nn.Module) -> Any:
     """The frozen weight, as the base layer stores it."""
     return kind_of_layer(layer).parameter(site_of(layer))
+
+
+def padding_of(layer: LoraModule) -> int | None:
+    """Index of the row of an embedding that never gets a gradient; None for all else."""
+    return getattr(site_of(layer).base, "padding_idx", None)
 
 
 def base_weight(layer: nn.Module) -> Tensor:

@@ -7,19 +7,20 @@ All problems are found and reported at once, each with the layer, what it is and
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
+from peft.tuners.lora.layer import MultiheadAttention as Attention
 from peft.tuners.tuners_utils import BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 
 from loram.peft.errors import LoramError
-from loram.peft.kinds import KINDS, LEAVE_OUT, Site, kind_of
-from loram.peft.layers import LoraModule, frozen
+from loram.peft.kinds import KINDS, LEAVE_OUT, Site, kind_of, known, plain_problem, site_of
+from loram.peft.layers import LoraModule
 from loram.peft.residual import removed_from
 from loram.peft.spec import DEVIATION, RESIDUAL, LoramInit, parse
 from loram.peft.start import beta_of
@@ -64,8 +65,21 @@ def plan(
     init = parse(config.init_lora_weights)
     assert init is not None
     targets = [
-        (name, module, *_rank_and_scaling(config, name))
+        target
         for name, module in targets_of(tuner, model, config, state_keys)
+        for target in _in_module(name, module, *_rank_and_scaling(config, name))
+    ]
+    whole = {id(target.module) for target in targets}
+    parameters = _parameters(model, config)
+    twice = [
+        f"{name}: its module is in target_modules: name one of the two"
+        for name, module, _ in parameters
+        if id(module) in whole
+    ]
+    report(config.init_lora_weights, twice)
+    targets += [
+        _Target(name, module, Site(_innermost(module), parameter), *_rank_and_scaling(config, name))
+        for name, module, parameter in parameters
     ]
     return _weigh(targets, model, config, init, weigh=weigh)
 
@@ -76,33 +90,76 @@ def check_layers(
     """As `plan`, for LoRA layers that exist already: what `loram.apply_` asks first."""
     init = parse(config.init_lora_weights)
     assert init is not None
+    found = list(layers)
+    within = {
+        id(layer.get_base_layer().out_proj) for _, layer in found if isinstance(layer, Attention)
+    }
     targets = [
-        (name, layer, layer.r[adapter], float(layer.scaling[adapter])) for name, layer in layers
+        _Target(
+            name,
+            layer,
+            site_of(layer),
+            layer.r[adapter],
+            float(layer.scaling[adapter]),
+            id(layer) in within,
+        )
+        for name, layer in found
     ]
     return _weigh(targets, model, config, init)
 
 
+class _Target(NamedTuple):
+    """A weight that an adapter is to go on.
+
+    Attributes:
+        name: of the layer.
+        module: the layer; PEFT's, if it is one already.
+        site: the weight.
+        r: rank.
+        scaling: s.
+        within: it is a MultiheadAttention's output projection, adapted with it.
+    """
+
+    name: str
+    module: nn.Module
+    site: Site
+    r: int
+    scaling: float
+    within: bool = False
+
+
+def _in_module(name: str, module: nn.Module, r: int, scaling: float) -> Iterator[_Target]:
+    """The weights that PEFT adapts in a module that is targeted: one, or two in an attention."""
+    site = site_of(module)
+    yield _Target(name, module, site, r, scaling)
+    if isinstance(site.base, nn.MultiheadAttention):
+        projection: Any = site.base.out_proj
+        yield _Target(f"{name}.out_proj", projection, site_of(projection), r, scaling, True)
+
+
 def _weigh(
-    targets: Iterable[tuple[str, Any, int, float]],
+    targets: Iterable[_Target],
     model: nn.Module,
     config: LoraConfig,
     init: LoramInit,
     *,
     weigh: bool = True,
 ) -> dict[tuple[int, int], float]:
-    """β of (name, module, r, s), or one error with all that is wrong."""
+    """β of the targets, or one error with all that is wrong."""
     problems = _config_problems(config, init)
     betas: dict[tuple[int, int], float] = {}
     shared = shared_weights(model) if init.is_residual else set[int]()
-    for name, module, r, scaling in targets:
-        reason = _layer_problem(module, init, shared, weigh=weigh)
+    for target in targets:
+        site, r = target.site, target.r
+        reason = _layer_problem(target, init, shared, weigh=weigh)
         if reason is None and weigh:
             try:
-                betas[id(frozen(module)), r] = beta_of(module, r, init, scaling)
+                weight = known(site).parameter(site)
+                betas[id(weight), r] = beta_of(site, r, init, target.scaling)
             except (ValueError, TypeError) as error:
                 reason = str(error)
         if reason is not None:
-            problems.append(f"{name}: {reason}")
+            problems.append(f"{target.name}: {reason}")
     report(config.init_lora_weights, problems)
     return betas
 
@@ -154,28 +211,28 @@ def _rewrites(config: LoraConfig) -> bool:
 
 
 def _layer_problem(
-    module: nn.Module, init: LoramInit, shared: set[int], *, weigh: bool = True
+    target: _Target, init: LoramInit, shared: set[int], *, weigh: bool = True
 ) -> str | None:
-    """Why LoRAM can't go on this module, or None."""
+    """Why LoRAM can't go on this weight, or None."""
+    module, site = target.module, target.site
     if isinstance(module, LoraLayer):
         if module.merged:
             return "an adapter is merged into it: call unmerge_adapter() first"
-        base: Any = module.get_base_layer()
     elif isinstance(module, BaseTunerLayer):
         return f"it is wrapped by another PEFT method ({type(module).__name__})"
-    else:
-        base = module
-    site = Site(base)
+    base = site.base
     kind = kind_of(site)
     if kind is None:
-        known = ", ".join(row.name for row in KINDS if not row.refusal(init))
+        others = ", ".join(row.name for row in KINDS if not row.refusal(init))
         return (
-            f"layer type {type(base).__name__} is not supported: LoRAM goes on {known}. {LEAVE_OUT}"
+            f"layer type {type(base).__name__} is not supported: LoRAM goes on {others}. "
+            f"{LEAVE_OUT}"
         )
-    reason = kind.refusal(init) or kind.problem(site)
+    wrong = plain_problem(kind.parameter(site)) if target.within else kind.problem(site)
+    reason = kind.refusal(init) or wrong
     if reason is not None:
         return f"{kind.name}: {reason}"
-    if kind.weight not in base._parameters | base._buffers:
+    if (site.parameter or kind.weight) not in base._parameters | base._buffers:
         return (
             "its weight is computed from other parameters (parametrized, or weight-normed): "
             "remove the parametrization, or leave it out"
@@ -198,10 +255,6 @@ def _config_problems(config: LoraConfig, init: LoramInit) -> list[str]:
         if getattr(config, name, None) and form != init.form:
             way = f"use init_lora_weights={form!r}" if form else "leave one of the two out"
             problems.append(f"{name} does not go with the form {init.form}: {way}")
-    if config.target_parameters:
-        problems.append(
-            f"target_parameters={config.target_parameters} is not supported yet: use target_modules"
-        )
     if getattr(config, "ensure_weight_tying", False):
         problems.append(
             "ensure_weight_tying=True shares factors between layers, whose β differ: use False"
@@ -241,6 +294,26 @@ def targets_of(
     return [(n, m) for n, m in modules if tuner._check_target_module_exists(resolved, n)]
 
 
+def _parameters(model: nn.Module, config: LoraConfig) -> list[tuple[str, nn.Module, str]]:
+    """(name with the parameter's, module, parameter) of every one that PEFT is going to adapt."""
+    wanted = config.target_parameters or []
+    found: list[tuple[str, nn.Module, str]] = []
+    for path, module in model.named_modules():
+        parts = path.split(".")
+        if isinstance(module, ParamWrapper) or any(part.startswith("lora_") for part in parts):
+            continue
+        name = ".".join(part for part in parts if part != "base_layer")
+        for parameter, _ in module.named_parameters(recurse=False):
+            full = f"{name}.{parameter}"
+            if any(full == key or full.endswith(f".{key}") for key in wanted):
+                found.append((full, model.get_submodule(name), parameter))
+    return found
+
+
+def _innermost(module: nn.Module) -> nn.Module:
+    return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+
+
 def shared_weights(model: nn.Module) -> set[int]:
     """Storages that more than one parameter name of the model points to."""
     counts = Counter(
@@ -251,6 +324,8 @@ def shared_weights(model: nn.Module) -> set[int]:
 
 def _storage(weight: Tensor) -> int:
     """Where a weight's values are; under ZeRO-3 they are elsewhere, and the weight is itself."""
+    if type(weight.data) is not Tensor:
+        return id(weight)  # torchao's weights have no storage of their own
     return weight.untyped_storage().data_ptr() or id(weight)
 
 

@@ -34,7 +34,8 @@ class BasisRecord(nn.Module):
 
     The buffer `weight` is int64[2]: the bits of β as float64, then
     `basis code | stored rank << 8 | seed << 32`. The rank is stored only for a basis that is not
-    nested (ETF). β = 0 means plain LoRA; NaN means not loaded yet.
+    nested (ETF). β = 0 means plain LoRA; NaN means not loaded yet. On an embedding with a padding
+    index, which never gets a gradient, that index is a third entry: A⁰ has a zero column there.
 
     β is read on the device, by the bits, at every forward pass and never cached: loading and
     hot-swapping write the buffer in place. The second word chooses tensors, so it is decoded on the
@@ -43,14 +44,27 @@ class BasisRecord(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, beta: float, basis: str, seed: int, rank: int) -> None:
+    def __init__(
+        self, beta: float, basis: str, seed: int, rank: int, padding: int | None = None
+    ) -> None:
         super().__init__()
         entry = BASES[basis]
         stored_rank = 0 if entry.nested else rank
-        code = entry.code | stored_rank << 8 | seed << 32
-        self.register_buffer("weight", torch.tensor([_bits(beta), code], dtype=torch.int64))
+        words = [_bits(beta), entry.code | stored_rank << 8 | seed << 32]
+        if padding is not None:
+            words.append(padding)
+        self.register_buffer("weight", torch.tensor(words, dtype=torch.int64))
+        self.padding = padding
         self._drawn: dict[str, Tensor] = {}
         self.refresh()
+
+    @classmethod
+    def read(cls, code: Tensor) -> "BasisRecord":
+        """The record that a checkpoint holds."""
+        record = cls(0.0, "dst", 0, 0)
+        record.weight = code.clone()
+        record.refresh()
+        return record
 
     def refresh(self) -> None:
         """Decode the basis again, after the buffer was written in place."""
@@ -64,6 +78,7 @@ class BasisRecord(nn.Module):
                 "written by a newer loram, or the file is damaged"
             )
         self.basis, self.stored_rank, self.seed = name, code >> 8 & 0xFFFFFF, code >> 32
+        self.padding = int(self.weight[2]) if len(self.weight) > 2 else None
         self._drawn = {}
 
     @property
@@ -86,7 +101,8 @@ class BasisRecord(nn.Module):
         phi = self._drawn.get(side)
         if phi is not None and phi.shape == (n, r) and phi.dtype == dtype and phi.device == device:
             return phi
-        key = (self.basis, self.seed, side, n, r, self.stored_rank, dtype, device)
+        padding = self.padding if side == "in" else None
+        key = (self.basis, self.seed, side, n, r, self.stored_rank, padding, dtype, device)
         phi = _shared.get(key)
         if phi is None:
             columns = self.stored_rank or r
@@ -95,6 +111,8 @@ class BasisRecord(nn.Module):
             ).to(device)
             if columns < r:  # a slot padded for hot-swapping: the extra columns do nothing
                 phi = nn.functional.pad(phi, (0, r - columns))
+            if padding is not None:
+                phi[padding] = 0
             _shared[key] = phi
         self._drawn[side] = phi
         return phi
@@ -125,11 +143,11 @@ def check_beta(weight: Tensor, where: str) -> float:
     """β of a stored buffer, for what reads checkpoints.
 
     Raises:
-        LoramError: not an int64[2], or a β that no scheme gives.
+        LoramError: not an int64[2] or [3], or a β that no scheme gives.
     """
-    if weight.dtype != torch.int64 or weight.shape != (2,):
+    if weight.dtype != torch.int64 or weight.shape not in ((2,), (3,)):
         raise LoramError(
-            f"{where}: expected an int64 tensor of 2 entries, got {weight.dtype} "
+            f"{where}: expected an int64 tensor of 2 or 3 entries, got {weight.dtype} "
             f"{tuple(weight.shape)}: the adapter file is damaged, or was cast by another tool"
         )
     beta = _float(int(weight[0]))

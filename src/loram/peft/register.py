@@ -29,7 +29,7 @@ from peft.tuners.mixed import MixedModel
 from torch import Tensor
 from transformers.integrations.peft import PeftAdapterMixin
 
-from loram.peft import checkpoint, optimizers, readers
+from loram.peft import checkpoint, optimizers, readers, unasked
 from loram.peft.decompositions import check_decomposed, is_decomposition, start_decomposed
 from loram.peft.errors import LoramError
 from loram.peft.layers import LoraModule, lora_layers
@@ -91,6 +91,8 @@ def _inject_adapter(
     original: Function, self: Any, model: Any, adapter_name: str, *args: Any, **kwargs: Any
 ) -> None:
     config: Any = self.peft_config[adapter_name]
+    if not isinstance(config, LoraConfig):  # X-LoRA's own, which has no init
+        return original(self, model, adapter_name, *args, **kwargs)
     state_dict = kwargs.get("state_dict")
     from_file = (
         weights_come_from_a_checkpoint() or kwargs.get("low_cpu_mem_usage") or bool(state_dict)
@@ -282,11 +284,17 @@ def _check_forward_args(
     original: Function, self: LoraModule, x: Any, *args: Any, **kwargs: Any
 ) -> None:
     original(self, x, *args, **kwargs)
-    if kwargs.get("adapter_names") is not None and removed_from(self) is not None:
+    names: Any = kwargs.get("adapter_names")
+    if names is None:
+        return
+    if removed_from(self) is not None:
         raise LoramError(
             "adapter_names mixes adapters in one batch, and the base of a loram_residual adapter "
             f"serves that adapter alone: use init_lora_weights={DEVIATION!r}"
         )
+    ours = sorted(name for name in set(names) if record_of(self, name) is not None)
+    if ours and (reason := kind_of_layer(self).mixed):
+        raise LoramError(f"adapter_names with the LoRAM adapters {ours}: {reason}. Run them apart")
 
 
 # ---- taking an adapter off -----------------------------------------------------------------------
@@ -328,6 +336,9 @@ _WRAPS: tuple[tuple[Any, str, Function], ...] = (
     (peft.utils.hotswap, "hotswap_adapter_from_state_dict", _hotswap),
     (LoraLinear, "supports_lora_conversion", _supports_conversion),
     (LoraModel, "add_weighted_adapter", _add_weighted_adapter),
+    (LoraEmbedding, "_mixed_batch_forward", unasked.mixed_embedding),
+    (LoraAttention, "forward", unasked.attention_forward),
+    (ParamWrapper, "get_delta_factors", unasked.expert_factors),
     (LoraLayer, "set_scale", _rescale),
     (LoraLayer, "scale_layer", _rescale),
     (LoraLayer, "unscale_layer", _rescale),

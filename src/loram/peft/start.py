@@ -9,10 +9,9 @@ import torch
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor, nn
 
-from loram.peft.kinds import site_of
+from loram.peft.kinds import Site, known, site_of
 from loram.peft.layers import (
     LoraModule,
-    base_weight,
     factor_matrices,
     factor_weights,
     frozen,
@@ -72,21 +71,28 @@ def planned(betas: dict[tuple[int, int], float]) -> Generator[None]:
         _planned.reset(token)
 
 
-def beta_of(layer: nn.Module, r: int, init: LoramInit, scaling: float) -> float:
-    """β for the frozen weight of a LoRA layer, or of one that is to be; errors as `loram.beta`.
+def beta_of(site: Site, r: int, init: LoramInit, scaling: float) -> float:
+    """β for a frozen weight; errors as `loram.beta`.
 
+    A stack of experts has one β, at which ν[B⁰A⁰] is the mean of what the experts would have each.
     Reads the whole weight also under ZeRO-3, by PEFT's own gathering. The scaling s matters only to
     an initialisation that is tracked.
     """
+    kind = known(site)
+    with gather_params_ctx(kind.parameter(site)):
+        W = kind.read(site)
+        if W.ndim == 2:
+            return _beta(site, W, r, init, scaling)
+        betas = [_beta(site, expert, r, init, scaling) for expert in W]
+    return (sum(each**4 for each in betas) / len(betas)) ** 0.25
+
+
+def _beta(site: Site, W: Tensor, r: int, init: LoramInit, scaling: float) -> float:
     rest: Any = {"basis": init.basis, "statistic": init.statistic, "seed": init.seed}
-    with gather_params_ctx(frozen(layer)):
-        W = base_weight(layer)
-        if init.tracked is None:
-            return beta(W, r, gain=cast(Gain, init.gain), **rest)
-        magnitude = reference_magnitude(
-            site_of(layer).base, W, r, scaling=scaling, reference=init.tracked
-        )
-    n, m = W.shape[-2:]
+    if init.tracked is None:
+        return beta(W, r, gain=cast(Gain, init.gain), **rest)
+    magnitude = reference_magnitude(site.base, W, r, scaling=scaling, reference=init.tracked)
+    n, m = W.shape
     return beta_for_product(magnitude, n, m, r, **rest)
 
 
@@ -109,7 +115,7 @@ def start(layer: LoraModule, adapter: str, init: LoramInit) -> None:
         plan = _planned.get() or {}
         b = plan.get((id(frozen(layer)), r), float("nan"))
         if b != b:
-            b = beta_of(layer, r, init, float(layer.scaling[adapter]))
+            b = beta_of(site_of(layer), r, init, float(layer.scaling[adapter]))
     record = BasisRecord(b, init.basis, init.seed, r, padding_of(layer))
     _attach(layer, adapter, record, device=A.device)
     if isinstance(layer.lora_variant.get(adapter), LoramVariant | None):
