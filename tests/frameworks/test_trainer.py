@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import VOCABULARY, make_llama
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 import loram  # noqa: F401 - registers the strings
+from conftest import VOCABULARY, make_llama
 
 FORMS = ["loram", "loram_residual"]
 
