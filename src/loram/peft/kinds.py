@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
+from loram.peft import quantised
 from loram.peft.errors import LoramError
 from loram.peft.factors import CONVOLUTION, EMBEDDING, EXPERTS, LINEAR, Place
 from loram.peft.spec import DEVIATION, LoramInit
@@ -73,6 +74,7 @@ class Kind:
         residual: the same of the residual form.
         merge: "" if merging and unmerging are PEFT's own to rounding; else what is different.
         mixed: "" if `adapter_names` batches work; else why they are refused.
+        combine: "" if `add_weighted_adapter` by SVD works; else why it is refused.
         export: "" if the adapter can be written as plain LoRA; else why not, with the way out.
         package: that must be installed for there to be such layers; "" for none.
     """
@@ -89,6 +91,7 @@ class Kind:
     residual: type[LoraVariant] | str = _ONLY_PLAIN
     merge: str = ""
     mixed: str = ""
+    combine: str = ""
     export: str = ""
     package: str = ""
 
@@ -269,9 +272,10 @@ _EACH_FORWARD = (
     "back, so it stays bit for bit"
 )
 _NO_MIXING = "PEFT refuses `adapter_names` on it"
+_NO_SUM = "PEFT has no weighted sums of adapters on it: sum the outputs, or leave the layer out"
 
 
-def _convolution(name: str, forward: Any) -> Kind:
+def _convolution(name: str, forward: Any, combine: str = "") -> Kind:
     return Kind(
         name=name,
         matches=_runs(forward),
@@ -281,11 +285,88 @@ def _convolution(name: str, forward: Any) -> Kind:
         stored=_as_kernels,
         place=CONVOLUTION,
         deviation=ConvolutionDeviation,
+        combine=combine,
     )
+
+
+def _quantised(
+    name: str, is_it: Callable[[Any], bool], weight_of: Callable[[Any], Tensor], **row: Any
+) -> Kind:
+    """A row for layers that a backend quantises, by its own reading of the weight."""
+    common: dict[str, Any] = {"problem": _nothing_wrong, "merge": quantised.REQUANTISES}
+    return Kind(
+        name=name,
+        matches=_layers(is_it),
+        matrix=lambda site, _: weight_of(site.base),
+        residual=quantised.RESIDUAL_REQUANTISES,
+        **(common | row),
+    )
+
+
+def _refused(name: str, is_it: Callable[[Any], bool], reason: str) -> Kind:
+    """A row that is only there to give the reason."""
+    return Kind(
+        name=name,
+        matches=_layers(is_it),
+        problem=_nothing_wrong,
+        deviation=reason,
+        residual=reason,
+    )
+
+
+def _layers(is_it: Callable[[Any], bool]) -> Callable[[Site], bool]:
+    return lambda site: site.parameter is None and is_it(site.base)
+
+
+def _nothing_wrong(site: Site) -> None:
+    return None
 
 
 # The first row that matches counts: a row for a special weight goes before the one for its layer.
 KINDS: tuple[Kind, ...] = (
+    _quantised(
+        "bitsandbytes 4-bit",
+        quantised.is_bnb_4bit,
+        quantised.bnb_4bit,
+        deviation=quantised.Bnb4bitVariant,
+        package="bitsandbytes",
+    ),
+    _quantised(
+        "bitsandbytes 8-bit",
+        quantised.is_bnb_8bit,
+        quantised.bnb_8bit,
+        package="bitsandbytes",
+    ),
+    _quantised(
+        "torchao weight-only",
+        quantised.is_torchao,
+        quantised.torchao,
+        problem=lambda site: quantised.torchao_problem(site.base),
+        note="int4 and quantised activations are refused",
+        package="torchao",
+    ),
+    _quantised(
+        "HQQ",
+        quantised.is_hqq,
+        quantised.hqq,
+        weight="W_q",
+        mixed="PEFT's mixed batches of HQQ layers know plain LoRA only",
+        package="hqq",
+    ),
+    _refused("AWQ", quantised.is_awq, quantised.OWN_PRODUCT),
+    _quantised(
+        "GPTQ",
+        quantised.is_gptq,
+        quantised.gptq,
+        problem=lambda site: quantised.gptq_problem(site.base),
+        note="of GPT-QModel, with a kernel that gives its weight back",
+        weight="qweight",
+        merge="PEFT does not merge into GPTQ layers",
+        mixed="PEFT has no mixed batches of GPTQ layers",
+        package="gptqmodel",
+    ),
+    *(_refused(row.name, row.has, row.reason) for row in quantised.FOREIGN),
+    _refused("fp8 weight", quantised.is_fp8, quantised.UNREADABLE),
     Kind(
         name="MultiheadAttention.out_proj",
         matches=_is_output_projection,
@@ -332,9 +413,9 @@ KINDS: tuple[Kind, ...] = (
         place=EMBEDDING,
         deviation=EmbeddingDeviation,
     ),
-    _convolution("Conv1d", nn.Conv1d.forward),
+    _convolution("Conv1d", nn.Conv1d.forward, _NO_SUM),
     _convolution("Conv2d", nn.Conv2d.forward),
-    _convolution("Conv3d", nn.Conv3d.forward),
+    _convolution("Conv3d", nn.Conv3d.forward, _NO_SUM),
     Kind(
         name="MultiheadAttention",
         matches=_runs(nn.MultiheadAttention.forward),
@@ -355,6 +436,7 @@ KINDS: tuple[Kind, ...] = (
         stored=_as_parameter,
         deviation=WeightDeviation,
         mixed=_NO_MIXING,
+        combine=_NO_SUM,
     ),
     Kind(
         name="parameter (experts, n, m)",
@@ -367,6 +449,7 @@ KINDS: tuple[Kind, ...] = (
         place=EXPERTS,
         deviation=WeightDeviation,
         mixed=_NO_MIXING,
+        combine=_NO_SUM,
     ),
 )
 

@@ -32,7 +32,7 @@ from transformers.integrations.peft import PeftAdapterMixin
 from loram.peft import checkpoint, optimizers, readers, unasked
 from loram.peft.decompositions import check_decomposed, is_decomposition, start_decomposed
 from loram.peft.errors import LoramError
-from loram.peft.layers import LoraModule, lora_layers
+from loram.peft.layers import LoraModule, kind_of_layer, lora_layers
 from loram.peft.preflight import check_neighbours, plan
 from loram.peft.record import record_of
 from loram.peft.residual import forget, give_back, removed_from
@@ -245,6 +245,9 @@ def _add_weighted_adapter(
             f"combines stored factors, and those of LoRAM adapters {ours} are deviations from a "
             "basis: use combination_type='svd' with two adapters or more, or `loram export` them"
         )
+    for name, layer in lora_layers(self.model):
+        if any(adapter in layer.r for adapter in ours) and kind_of_layer(layer).combine:
+            raise LoramError(f"add_weighted_adapter on {name}: {kind_of_layer(layer).combine}")
     # The sum is a plain LoRA: the new adapter's config is copied by PEFT from the first one's.
     first = adapters[0]
     config = self.peft_config[first]

@@ -180,8 +180,9 @@ def tell_the_true_delta(layer_class: type) -> None:
     PEFT's own multiplies the factors as they are, whatever the variant: merging on some backends,
     `convert_to_lora` and `add_weighted_adapter` would be silently wrong.
     """
-    owner = next(c for c in layer_class.__mro__ if "get_delta_weight" in c.__dict__)
-    install(owner, "get_delta_weight", _get_delta_weight)
+    owner = next((c for c in layer_class.__mro__ if "get_delta_weight" in c.__dict__), None)
+    if owner is not None:  # GPTQ layers have none: PEFT does not merge into them
+        install(owner, "get_delta_weight", _get_delta_weight)
 
 
 def _get_delta_weight(

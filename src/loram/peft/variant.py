@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import LoraVariant
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from loram.peft.factors import CONVOLUTION, EMBEDDING, LINEAR, Place
 from loram.peft.record import record_of
@@ -191,7 +192,17 @@ def _no_fused_path(module: nn.Module, args: tuple[Any, ...], output: Any) -> Non
 
 
 def _own(module: Any, result: Tensor) -> Tensor:
-    """The base's output to write into: a copy if somebody's hook on the base may have kept it."""
+    """The base's output to write into: a copy if it is not ours alone, or autograd forbids it."""
     hooks = module.get_base_layer()._forward_hooks.values()
     kept = any(not getattr(hook, "keeps_no_output", False) for hook in hooks)
-    return result.clone() if kept else result
+    return result.clone() if kept or _is_closed(result) else result
+
+
+def _is_closed(result: Tensor) -> bool:
+    """A view that an `autograd.Function` returned, as bitsandbytes' 8-bit product does."""
+    node = result.grad_fn
+    return (
+        torch.is_grad_enabled()
+        and result._is_view()
+        and (node is None or isinstance(node, BackwardCFunction))
+    )
