@@ -48,6 +48,7 @@ from loram.peft.start import (
     tell_the_true_delta,
     weights_come_from_a_checkpoint,
 )
+from loram.peft.twin import copy_records, twin_of
 from loram.peft.wraps import Function, install, undo
 
 __all__ = ["DEFAULT_INIT", "register", "unregister"]
@@ -97,7 +98,8 @@ def _inject_adapter(
     from_file = (
         weights_come_from_a_checkpoint() or kwargs.get("low_cpu_mem_usage") or bool(state_dict)
     )
-    to_come = from_file or weights_come_from_rank_zero()
+    twin = twin_of(self.peft_config, adapter_name)
+    to_come = from_file or twin is not None or weights_come_from_rank_zero()
     default = os.environ.get(DEFAULT_INIT)
     untouched = type(config) is LoraConfig and config.init_lora_weights is True
     if default and untouched and not from_file and not _combining.get():
@@ -115,6 +117,8 @@ def _inject_adapter(
     betas = plan(self, model, config, state_dict or (), weigh=not to_come)
     with loading() if to_come else planned(betas):
         original(self, model, adapter_name, *args, **kwargs)
+    if twin is not None:
+        copy_records(model, twin, adapter_name)
     settle_casts(model)
 
 
