@@ -13,10 +13,11 @@ from quantised_bases import (
     keep_layout,
     multiplied_by,
 )
-from small import logits, lora_config, lora_layers, relative, scramble
+from small import logits, lora_config, lora_layers, relative, scramble, trained
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from loram import LoramError
 from loram.peft.layers import base_weight, true_delta_weight
 
 pytestmark = pytest.mark.filterwarnings("ignore:(Merge|Unmerge) lora module to:UserWarning")
@@ -137,3 +138,18 @@ def test_a_merged_model_can_be_saved_and_loaded(
     merged.save_pretrained(tmp_path)
     again = keep_layout(LlamaForCausalLM.from_pretrained(tmp_path, device_map="cpu").eval())
     assert relative(logits(again, ids), logits(merged, ids)) < 1e-5
+
+
+@each_backend(lambda backend: backend.name in ("nf4", "int8"))
+@pytest.mark.parametrize("safe", [False, True], ids=["", "safe"])
+def test_layers_that_peft_takes_for_plain_ones_train_but_do_not_merge(
+    backend: Backend, saved: Path, ids: Tensor, safe: bool
+) -> None:
+    base = backend.quantised(saved)
+    base.is_loaded_in_4bit = base.is_loaded_in_8bit = False  # layers made by hand
+    model = trained(base, lora_config(), ids)
+    before, out = base_weights(model), logits(model, ids)
+    with pytest.raises(LoramError, match="codes: PEFT has taken a Linear"):
+        model.merge_adapter(safe_merge=safe)
+    assert all(torch.equal(weight, before[name]) for name, weight in base_weights(model).items())
+    assert torch.equal(logits(model, ids), out)

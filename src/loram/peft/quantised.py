@@ -141,8 +141,9 @@ class Bnb4bitVariant(DeviationVariant):
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
         """A copy of W with the update added; PEFT quantises it."""
-        weight = bnb_4bit(module.get_base_layer())
-        return DeviationVariant.merge_safe(module, active_adapter, weight)
+        if orig_weight.is_floating_point():  # else PEFT has not seen that the layer is quantised
+            orig_weight = bnb_4bit(module.get_base_layer())
+        return DeviationVariant.merge_safe(module, active_adapter, orig_weight)
 
     @staticmethod
     def unmerge(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from peft.tuners.lora.layer import LoraVariant
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
+from loram.peft.errors import LoramError
 from loram.peft.factors import CONVOLUTION, EMBEDDING, LINEAR, Place
 from loram.peft.record import record_of
 from loram.peft.sharding import add_update_by_modules, read_alone
@@ -37,12 +38,14 @@ class LoramVariant(LoraVariant):
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
         """A copy of W with the update added."""
+        _refuse_codes(module, orig_weight)
         delta = module.get_delta_weight(active_adapter)
         return orig_weight + delta.to(orig_weight.dtype)
 
     @staticmethod
     def merge_unsafe(module: Any, active_adapter: str, orig_weight: Tensor) -> None:
         """The update added to W in place."""
+        _refuse_codes(module, orig_weight)
         orig_weight.data += module.get_delta_weight(active_adapter)
 
     @staticmethod
@@ -189,6 +192,17 @@ def parts_of(place: Place, module: Any, adapter: str) -> tuple[Tensor, Tensor, A
 
 def _no_fused_path(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     """A hook that does nothing but be there."""
+
+
+def _refuse_codes(module: Any, weight: Tensor) -> None:
+    """A quantised weight must come dequantised: PEFT takes it for what it is only if told so."""
+    if not weight.is_floating_point():
+        raise LoramError(
+            f"can't merge into {weight.dtype} codes: PEFT has taken a "
+            f"{type(module.get_base_layer()).__name__} for a plain Linear. Set the model's "
+            "is_loaded_in_4bit or is_loaded_in_8bit to True before the adapter is made, as "
+            "Transformers does"
+        )
 
 
 def _own(module: Any, result: Tensor) -> Tensor:
