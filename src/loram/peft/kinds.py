@@ -154,6 +154,10 @@ def _is_output_projection(site: Site) -> bool:
     return site.parameter is None and isinstance(site.base, NonDynamicallyQuantizableLinear)
 
 
+def _is_linear(site: Site) -> bool:
+    return _runs(nn.Linear.forward)(site) and not _is_output_projection(site)
+
+
 def _only_through_attention(site: Site) -> str:
     return (
         "it is the output projection of a MultiheadAttention, which reads its weight and never "
@@ -271,8 +275,9 @@ _EACH_FORWARD = (
     "PEFT merges and unmerges it in every forward pass; loram then puts the base's own tensors "
     "back, so it stays bit for bit"
 )
+_TWICE = "PEFT 0.21 applies twice the update of a plain LoRA to its output projection: use --merge"
 _NO_MIXING = "PEFT refuses `adapter_names` on it"
-_NO_SUM = "PEFT has no weighted sums of adapters on it: sum the outputs, or leave the layer out"
+_NO_SUM = "PEFT has no weighted sums of adapters on it: leave the layer out"
 
 
 def _convolution(name: str, forward: Any, combine: str = "") -> Kind:
@@ -417,7 +422,17 @@ KINDS: tuple[Kind, ...] = (
         deviation=AttentionDeviation,
         merge=_EACH_FORWARD,
         mixed=_NO_MIXING,
-        export="PEFT 0.21 applies twice the update of a plain LoRA to its out_proj: use --merge",
+        export=_TWICE,
+    ),
+    Kind(
+        name="MultiheadAttention.out_proj",
+        matches=_is_output_projection,
+        problem=_only_through_attention,
+        note="only with its MultiheadAttention, which reads the weight itself",
+        deviation=OutputProjectionDeviation,
+        merge=_EACH_FORWARD,
+        mixed=_NO_MIXING,
+        export=_TWICE,
     ),
     Kind(
         name="parameter (n, m)",
