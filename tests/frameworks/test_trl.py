@@ -52,8 +52,9 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 # ---- SFT -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "checkpointing"), [("loram", True), ("loram", False), ("loram_residual", True)]
+)
 def test_sft_trains_and_saves_loram(tiny_model, tmp_path, form, checkpointing):
     rows = [{"prompt": f"{i} plus {i}?", "completion": f" {2 * i}"} for i in range(12)]
     trainer = SFTTrainer(
