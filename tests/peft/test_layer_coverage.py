@@ -1,6 +1,7 @@
 """Every row of the table of layer kinds, and every cell of docs/layers.md, on a tiny layer."""
 
 import copy
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,33 @@ def test_dora_with_the_deviation_form_is_refused(kind: Kind, case: Case):
     net = case.net()
     with nothing_changes(net), pytest.raises(LoramError, match="use_dora"):
         get_peft_model(net, case.config(use_dora=True))
+
+
+# ---- combining, and the docs ---------------------------------------------------------------------
+
+
+@every
+def test_weighted_sum_is_right_or_refused(kind: Kind, case: Case):
+    model = adapted(case, dtype=torch.float64)
+    model.add_adapter("other", case.config("loram(basis=etf)"))
+    for seed, name in enumerate(("default", "other")):
+        scramble(model, name, seed)
+    sum_up: dict[str, Any] = {"adapter_name": "sum", "combination_type": "svd", "svd_rank": 4}
+    if kind.combine:
+        with nothing_changes(model), pytest.raises(LoramError, match="weighted sums"):
+            model.add_weighted_adapter(["default", "other"], [1.0, 0.5], **sum_up)
+        return
+    model.add_weighted_adapter(["default", "other"], [1.0, 0.5], **sum_up)
+    for layer in lora_layers(model, "sum"):
+        first, second = (layer.get_delta_weight(name) for name in ("default", "other"))
+        wanted = (first + 0.5 * second).flatten(1)
+        U, S, V = torch.linalg.svd(wanted, full_matrices=False)
+        best = U[:, :4] * S[:4] @ V[:4]
+        assert relative(layer.get_delta_weight("sum").flatten(1), best) < 1e-10
+
+
+def test_docs_are_the_table():
+    """If this fails: python docs/make_layers.py."""
+    script = Path(__file__).parents[2] / "docs" / "make_layers.py"
+    made = runpy.run_path(str(script))
+    assert made["PAGE"].read_text() == made["page"]()

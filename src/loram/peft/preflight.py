@@ -255,6 +255,13 @@ def _config_problems(config: LoraConfig, init: LoramInit) -> list[str]:
         if getattr(config, name, None) and form != init.form:
             way = f"use init_lora_weights={form!r}" if form else "leave one of the two out"
             problems.append(f"{name} does not go with the form {init.form}: {way}")
+    if config.target_parameters:
+        problems += [
+            f"{name}={getattr(config, name)} can't be had with target_parameters, which change the "
+            "weight itself: leave one of the two out"
+            for name in ("lora_dropout", "fan_in_fan_out")
+            if getattr(config, name)
+        ]
     if getattr(config, "ensure_weight_tying", False):
         problems.append(
             "ensure_weight_tying=True shares factors between layers, whose β differ: use False"

@@ -207,6 +207,8 @@ def _refuse_codes(module: Any, weight: Tensor) -> None:
 
 def _own(module: Any, result: Tensor) -> Tensor:
     """The base's output to write into: a copy if it is not ours alone, or autograd forbids it."""
+    if torch.compiler.is_compiling():
+        return result  # `add_update` then writes nothing in place
     hooks = module.get_base_layer()._forward_hooks.values()
     kept = any(not getattr(hook, "keeps_no_output", False) for hook in hooks)
     return result.clone() if kept or _is_closed(result) else result
