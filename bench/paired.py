@@ -45,5 +45,10 @@ def report(name: str, title: str, rows: list[dict[str, object]]) -> None:
     for row in rows:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)
+    keep(name, rows)
+
+
+def keep(name: str, rows: list[dict[str, object]]) -> None:
+    """Write the rows to runs/bench/NAME.json, over what was there."""
     RUNS.mkdir(parents=True, exist_ok=True)
-    (RUNS / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (RUNS / f"{name}.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
