@@ -23,7 +23,7 @@ from loram.peft.kinds import KINDS, LEAVE_OUT, Site, kind_of, known, plain_probl
 from loram.peft.layers import LoraModule
 from loram.peft.residual import removed_from
 from loram.peft.spec import DEVIATION, RESIDUAL, LoramInit, parse
-from loram.peft.start import beta_of
+from loram.peft.start import Betas, Weighed, beta_of
 
 __all__ = ["check_layers", "check_neighbours", "plan", "report", "shared_weights", "targets_of"]
 
@@ -49,7 +49,7 @@ def plan(
     state_keys: Iterable[str],
     *,
     weigh: bool = True,
-) -> dict[tuple[int, int], float]:
+) -> Betas:
     """β of every target by (id of its weight, r), if LoRAM can go on all of them.
 
     Args:
@@ -86,7 +86,7 @@ def plan(
 
 def check_layers(
     layers: Iterable[tuple[str, LoraModule]], adapter: str, config: LoraConfig, model: nn.Module
-) -> dict[tuple[int, int], float]:
+) -> Betas:
     """As `plan`, for LoRA layers that exist already: what `loram.apply_` asks first."""
     init = parse(config.init_lora_weights)
     assert init is not None
@@ -144,10 +144,10 @@ def _weigh(
     init: LoramInit,
     *,
     weigh: bool = True,
-) -> dict[tuple[int, int], float]:
+) -> Betas:
     """β of the targets, or one error with all that is wrong."""
     problems = _config_problems(config, init)
-    betas: dict[tuple[int, int], float] = {}
+    betas: Betas = {}
     shared = shared_weights(model) if init.is_residual else set[int]()
     for target in targets:
         site, r = target.site, target.r
@@ -155,7 +155,7 @@ def _weigh(
         if reason is None and weigh:
             try:
                 weight = known(site).parameter(site)
-                betas[id(weight), r] = beta_of(site, r, init, target.scaling)
+                betas[id(weight), r] = Weighed(beta_of(site, r, init, target.scaling), weight)
             except (ValueError, TypeError) as error:
                 reason = str(error)
         if reason is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from peft.utils.integrations import gather_params_ctx
@@ -29,6 +29,8 @@ from loram.peft.wraps import Function, install
 from loram.schemes.loram import Gain, beta, beta_for_product
 
 __all__ = [
+    "Betas",
+    "Weighed",
     "beta_of",
     "fill",
     "loading",
@@ -40,10 +42,19 @@ __all__ = [
     "weights_come_from_a_checkpoint",
 ]
 
+
+class Weighed(NamedTuple):
+    """β of a frozen weight, which is kept alive with it: else another object could get its id."""
+
+    beta: float
+    weight: Any
+
+
+Betas: TypeAlias = dict[tuple[int, int], Weighed]
+"""By the id of the weight, and r."""
+
 _loading: ContextVar[bool] = ContextVar("loram_loading", default=False)
-_planned: ContextVar[dict[tuple[int, int], float] | None] = ContextVar(
-    "loram_planned", default=None
-)
+_planned: ContextVar[Betas | None] = ContextVar("loram_planned", default=None)
 
 
 @contextmanager
@@ -62,7 +73,7 @@ def weights_come_from_a_checkpoint() -> bool:
 
 
 @contextmanager
-def planned(betas: dict[tuple[int, int], float]) -> Generator[None]:
+def planned(betas: Betas) -> Generator[None]:
     """Hands the β that the pre-flight computed, by (id of the weight, r), to `start`."""
     token = _planned.set(betas)
     try:
@@ -113,9 +124,11 @@ def start(layer: LoraModule, adapter: str, init: LoramInit) -> None:
         b = float("nan")
     else:
         plan = _planned.get() or {}
-        b = plan.get((id(frozen(layer)), r), float("nan"))
-        if b != b:
+        weighed = plan.get((id(frozen(layer)), r))
+        if weighed is None:
             b = beta_of(site_of(layer), r, init, float(layer.scaling[adapter]))
+        else:
+            b = weighed.beta
     record = BasisRecord(b, init.basis, init.seed, r, padding_of(layer))
     _attach(layer, adapter, record, device=A.device)
     if isinstance(layer.lora_variant.get(adapter), LoramVariant | None):
