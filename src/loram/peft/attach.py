@@ -169,10 +169,17 @@ def save_as_lora(model: Any, folder: Path, start: Path | None) -> None:
     if start is None:
         model.save_pretrained(str(folder))
         return
-    with warnings.catch_warnings():
-        # The conversion puts the start beside the adapter for a moment, which PEFT warns of.
-        warnings.filterwarnings("ignore", ".*should thus not be used with other adapters")
-        model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start))
+    # The plain LoRA has another start, and PEFT warns of settings that do not belong to it.
+    config = vars(model.peft_config["default"])
+    kept = {name: config[name] for name, _ in _SETTINGS.values()}
+    config.update(dict.fromkeys(kept))
+    try:
+        with warnings.catch_warnings():
+            # The conversion puts the start beside the adapter for a moment, which PEFT warns of.
+            warnings.filterwarnings("ignore", ".*should thus not be used with other adapters")
+            model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start))
+    finally:
+        config.update(kept)
 
 
 def restore(model: Any, checkpoint: str | os.PathLike[str]) -> None:
