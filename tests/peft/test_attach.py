@@ -31,10 +31,11 @@ MODELS = {
     "gpt2": (make_gpt2, "c_attn,c_fc"),
 }
 ROWS = [row for row in METHODS.values() if row.init is not None]
-LIVES = [
-    *(("llama", row.name) for row in ROWS),
-    *(("gpt2", row.name) for row in ROWS if row.name != "olora"),
+ON_CONV1D = [
+    *("lora", "pissa", "milora", "orthogonal", "eva", "corda-ipm", "lora-ga", "lora-one"),
+    *("loram", "loram-residual", "loram-track-lora-ga"),
 ]
+LIVES = [*(("llama", row.name) for row in ROWS), *(("gpt2", name) for name in ON_CONV1D)]
 
 
 def batches() -> list[dict[str, Tensor]]:
@@ -67,7 +68,7 @@ class Life:
 
 def live(kind: str, name: str, out: Path) -> Life:
     make, targets = MODELS[kind]
-    data = batches()
+    data = batches()[: 1 if name == "eva" else 2]  # PEFT reads two a hundred times
     ids = data[0]["input_ids"]
     torch.manual_seed(5)
     model = make()
@@ -195,8 +196,8 @@ def test_rows_with_data_say_how_much_they_used_and_leave_nothing_behind(lives, k
     examples, tokens = life.used.examples, life.used.tokens
     assert life.used.seconds > 0
     if name == "eva":  # goes over the batches until the vectors stand still
-        assert tokens >= 28
-        assert examples >= 5
+        assert (examples % 3, examples // 3) == (0, tokens // 21)
+        assert examples >= 6
     else:
         assert (examples, tokens) == (5, 3 * 7 + 3 + 5)
 
