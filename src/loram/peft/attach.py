@@ -10,11 +10,13 @@ import torch
 from peft import EvaConfig, LoraConfig, LoraGAConfig, PeftModel, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora.config import CordaConfig
+from peft.tuners.lora.loraga import get_target_modules
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from loram.methods import Method
-from loram.peft.calibrate import Calibration, calibrate, calibrate_eva, forget
+from loram.peft.calibrate import Calibration, calibrate, calibrate_eva, forget, resolved
 from loram.peft.errors import LoramError
 from loram.peft.spec import parse
 
@@ -86,8 +88,12 @@ def attach(
                 "iterable of batches with input_ids, attention_mask and labels"
             )
         used = calibrate(model, config, calibration)
+    if method.init == "olora":
+        _refuse_conv1d(model, config)
+    # EVA makes the factors itself, of the ranks that it finds.
+    on_meta = method.init == "eva"
     try:
-        adapted = get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+        adapted = get_peft_model(model, config, low_cpu_mem_usage=on_meta)  # pyright: ignore[reportArgumentType]
     except NoMatchingPeftModuleError as error:
         raise LoramError(
             f"target_modules={target_modules!r} matches no layer of the model: expected "
@@ -98,6 +104,18 @@ def attach(
     if method.init == "eva" and calibration is not None:
         used = calibrate_eva(adapted, calibration)
     return adapted, used
+
+
+def _refuse_conv1d(model: nn.Module, config: LoraConfig) -> None:
+    """PEFT's OLoRA factorises the transpose of a Conv1D's weight, and does not notice."""
+    layers = get_target_modules(model, resolved(config, model))
+    names = [name for name, module in layers if isinstance(module, Conv1D)]
+    if names:
+        raise LoramError(
+            f"PEFT's OLoRA does not go on Conv1D layers, got {', '.join(names[:4])}"
+            f"{', …' if len(names) > 4 else ''}: leave them out of target_modules, or use another "
+            "method, such as pissa or loram"
+        )
 
 
 def lora_plus(
@@ -151,10 +169,17 @@ def save_as_lora(model: Any, folder: Path, start: Path | None) -> None:
     if start is None:
         model.save_pretrained(str(folder))
         return
-    with warnings.catch_warnings():
-        # The conversion puts the start beside the adapter for a moment, which PEFT warns of.
-        warnings.filterwarnings("ignore", ".*should thus not be used with other adapters")
-        model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start))
+    # The plain LoRA has another start, and PEFT warns of settings that do not belong to it.
+    config = vars(model.peft_config["default"])
+    kept = {name: config[name] for name, _ in _SETTINGS.values()}
+    config.update(dict.fromkeys(kept))
+    try:
+        with warnings.catch_warnings():
+            # The conversion puts the start beside the adapter for a moment, which PEFT warns of.
+            warnings.filterwarnings("ignore", ".*should thus not be used with other adapters")
+            model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start))
+    finally:
+        config.update(kept)
 
 
 def restore(model: Any, checkpoint: str | os.PathLike[str]) -> None:

@@ -9,7 +9,9 @@ until the adapter is made. EVA works on the adapter that is made already: `calib
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +35,7 @@ __all__ = [
     "forget",
     "gradient_of",
     "missing",
+    "resolved",
 ]
 
 # Where PEFT leaves what it found, on the layer itself.
@@ -61,7 +64,7 @@ def calibrate(model: nn.Module, config: LoraConfig, batches: Iterable[Batch]) ->
     """Gather what `config.init_lora_weights` needs; call before `get_peft_model`.
 
     For CorDA and LoRA-GA (PEFT's), LoRA-One, and LoRAM tracking one of them. The model's weights
-    are not changed.
+    are not changed, and its modes and what trains of it are as before, also after an error.
 
     Args:
         model: the base model.
@@ -78,8 +81,8 @@ def calibrate(model: nn.Module, config: LoraConfig, batches: Iterable[Batch]) ->
     began = time.perf_counter()
     stream = _Stream(batches)
     if gather is not None:
-        gather(model, _resolved(config, model), stream)
-        stream.check(config.init_lora_weights)
+        with _undisturbed(model):
+            gather(model, resolved(config, model), stream)
     return Calibration(stream.examples, stream.tokens, time.perf_counter() - began)
 
 
@@ -187,9 +190,7 @@ def _covariances(model: nn.Module, config: LoraConfig, stream: _Stream) -> None:
 
     config.init_lora_weights = "corda"
     config.corda_config = config.corda_config or CordaConfig()
-    training = model.training
     preprocess_corda(model, config, run_model=run)
-    model.train(training)
 
 
 def _gradients(model: nn.Module, config: LoraConfig, stream: _Stream) -> None:
@@ -199,7 +200,42 @@ def _gradients(model: nn.Module, config: LoraConfig, stream: _Stream) -> None:
         stream.check(config.init_lora_weights)
 
     config.lora_ga_config = config.lora_ga_config or LoraGAConfig()
-    preprocess_loraga(model, config, run)
+    with warnings.catch_warnings():
+        # PEFT's hooks only count, and the first layers' inputs need no gradient.
+        warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+        preprocess_loraga(model, config, run)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Generator[None]:
+    """Put back what PEFT's preprocessing changes of a model beside what it is to leave there.
+
+    Modes, `requires_grad` and gradients always (PEFT would add to those that are there); after an
+    error also its hooks and notes on the modules.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    trains = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    notes = [(module, set(vars(module))) for module in model.modules()]
+    hooks = [
+        (kept, set(kept))
+        for module in model.modules()
+        for kept in (module._forward_hooks, module._backward_hooks)
+    ]
+    for parameter, _, _ in trains:
+        parameter.grad = None
+    try:
+        yield
+    except BaseException:
+        for kept, before in (*((vars(module), names) for module, names in notes), *hooks):
+            for key in set(kept) - before:
+                del kept[key]
+        raise
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, required, gradient in trains:
+            parameter.requires_grad_(required)
+            parameter.grad = gradient
 
 
 _GATHERERS: dict[object, Callable[[nn.Module, LoraConfig, _Stream], None]] = {
@@ -209,7 +245,7 @@ _GATHERERS: dict[object, Callable[[nn.Module, LoraConfig, _Stream], None]] = {
 }
 
 
-def _resolved(config: LoraConfig, model: nn.Module) -> LoraConfig:
+def resolved(config: LoraConfig, model: nn.Module) -> LoraConfig:
     """A copy with its target modules spelt out: PEFT's preprocessing knows no shorthand."""
     resolved: Any = copy.deepcopy(config)
     tuner: Any = LoraModel

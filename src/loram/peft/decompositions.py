@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """MiLoRA and LoRA-One in PEFT: plain LoRA adapters whose factors start from a decomposition.
 
 Neither is in PEFT, so the strings `milora` and `lora_one` are ours. They behave as PEFT's own
@@ -14,13 +15,14 @@ from peft.tuners.lora import LoraModel
 from peft.utils.integrations import gather_params_ctx
 from torch import nn
 
-from loram.peft.calibrate import GRADIENT, gradient_of, missing
+from loram.peft.calibrate import GRADIENT, gradient_of
 from loram.peft.kinds import LEAVE_OUT, kind_of, site_of
 from loram.peft.layers import LoraModule, base_weight, factor_weights
-from loram.peft.preflight import report, shared_weights, targets_of
+from loram.peft.preflight import _rank_and_scaling, report, shared_weights, targets_of
 from loram.peft.start import weights_come_from_a_checkpoint
 from loram.schemes import lora_one, milora
 from loram.schemes._factors import Factors
+from loram.schemes._svd import check
 
 __all__ = ["check_decomposed", "is_decomposition", "start_decomposed"]
 
@@ -96,13 +98,16 @@ def check_decomposed(
     problems: list[str] = []
     shared = shared_weights(model) if init == "milora" else set[int]()
     for name, module in targets_of(tuner, model, config, state_keys):
-        reason = _problem(module, init, shared, from_file=from_file)
+        r, _ = _rank_and_scaling(config, name)
+        reason = _problem(module, init, r, shared, from_file=from_file)
         if reason is not None:
             problems.append(f"{name}: {reason}")
     report(init, problems)
 
 
-def _problem(module: nn.Module, init: str, shared: set[int], *, from_file: bool) -> str | None:
+def _problem(
+    module: nn.Module, init: str, r: int, shared: set[int], *, from_file: bool
+) -> str | None:
     site = site_of(module)
     kind = kind_of(site)
     if kind is None or isinstance(kind.residual, str):
@@ -119,6 +124,12 @@ def _problem(module: nn.Module, init: str, shared: set[int], *, from_file: bool)
             "its weight is on the meta device or shared with another module, and MiLoRA rewrites "
             f"it. {LEAVE_OUT}"
         )
-    if init == "lora_one" and not from_file and not hasattr(site.base, GRADIENT):
-        return str(missing(init))
+    try:
+        if init == "milora":
+            with gather_params_ctx(weight):
+                check(kind.read(site), r)
+        elif not from_file:
+            lora_one.check_gradient(gradient_of(site.base, init), r)
+    except ValueError as error:
+        return str(error)
     return None

@@ -1,7 +1,8 @@
 """Tracking mode: the magnitude that another initialisation gives B⁰A⁰ (arXiv 2507.06558, §4.3).
 
-A reference that PEFT implements is run by PEFT itself, on a copy of the layer; the model is only
-read.
+The reference is run itself, by PEFT where it is PEFT's, on a copy of the layer; the model is only
+read. A Conv1D is copied as a Linear: in a Conv1D PEFT's OLoRA factorises the transpose, and its
+LoRA-GA takes the width of the input for that of the output.
 """
 
 import copy
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from loram.magnitude import nu_product
 from loram.peft.calibrate import COVARIANCE, GRADIENT, gradient_of, missing
-from loram.schemes import lora_one, milora
+from loram.schemes._svd import check
 
 __all__ = ["reference_magnitude"]
 
@@ -33,13 +34,14 @@ def reference_magnitude(
         scaling: s; PEFT's references divide their product by it.
         reference: one of `loram.peft.spec.REFERENCES`.
 
+    Returns:
+        ν of the factors as they are stored, so rounded to the base's dtype.
+
     Raises:
-        ValueError: r or W is not for that reference, or it needs a calibration that was not made.
+        ValueError, TypeError: r or W is not for that reference, or it needs a calibration that was
+            not made.
     """
-    if reference == "milora":
-        return _product(milora.factors(W, r, scaling=scaling))
-    if reference == "lora_one":
-        return _product(lora_one.factors(gradient_of(base, reference), r))
+    check(W, r)
     # Some references draw random numbers: the run's own stream must not notice.
     with torch.random.fork_rng(devices=[W.device] if W.device.type == "cuda" else []):
         adapter: Any = LoraLinear(
@@ -53,12 +55,7 @@ def reference_magnitude(
             r=r,
             lora_alpha=scaling * r,  # pyright: ignore[reportArgumentType]
         )
-    B, A = adapter.lora_B["reference"].weight, adapter.lora_A["reference"].weight
-    return nu_product(B, A)
-
-
-def _product(start: Any) -> float:
-    return nu_product(start.B0, start.A0)
+    return nu_product(adapter.lora_B["reference"].weight, adapter.lora_A["reference"].weight)
 
 
 def _copy(base: nn.Module, W: Tensor, reference: str) -> nn.Linear:
@@ -70,6 +67,6 @@ def _copy(base: nn.Module, W: Tensor, reference: str) -> nn.Linear:
         if not hasattr(base, COVARIANCE):
             raise missing(reference)
         setattr(linear, COVARIANCE, copy.deepcopy(getattr(base, COVARIANCE)))
-    if reference == "lora_ga":
+    if reference in ("lora_ga", "lora_one"):
         setattr(linear, GRADIENT, gradient_of(base, reference))
     return linear

@@ -5,13 +5,11 @@ from torch import Tensor
 
 from loram.schemes._factors import Factors
 
-__all__ = ["balanced", "checked_svd"]
+__all__ = ["balanced", "check", "checked_svd"]
 
 
-def checked_svd(X: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
-    """U (n, R), σ (R,) descending and Vᵀ (R, m) of X (n, m), in float64.
-
-    On X's device, or on the host for Apple's GPUs, which have no float64.
+def check(X: Tensor, r: int) -> None:
+    """Whether X is a matrix (n, m) that has r components.
 
     Raises:
         ValueError: not a matrix, r not in [1, R = min(n, m)], NaN or Inf in X.
@@ -25,10 +23,18 @@ def checked_svd(X: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError(
             f"expected 1 ≤ r ≤ min(n, m) = {min(X.shape)} for shape {tuple(X.shape)}, got r = {r}"
         )
+    if not torch.isfinite(X).all():
+        raise ValueError(f"the matrix {tuple(X.shape)} has NaN or Inf entries")
+
+
+def checked_svd(X: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
+    """U (n, R), σ (R,) descending and Vᵀ (R, m) of X (n, m), in float64; errors as `check`.
+
+    On X's device, or on the host for Apple's GPUs, which have no float64.
+    """
+    check(X, r)
     wide = X.detach()
     wide = (wide.cpu() if wide.device.type == "mps" else wide).double()
-    if not torch.isfinite(wide).all():
-        raise ValueError(f"the matrix {tuple(X.shape)} has NaN or Inf entries")
     U, S, Vh = torch.linalg.svd(wide, full_matrices=False)
     return U, S, Vh
 

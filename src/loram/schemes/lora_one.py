@@ -13,9 +13,9 @@ gradient's scale. This is the authors' code; `normalise=False` is the paper's fo
 from torch import Tensor
 
 from loram.schemes._factors import Factors
-from loram.schemes._svd import balanced, checked_svd
+from loram.schemes._svd import balanced, check, checked_svd
 
-__all__ = ["GAMMA", "factors"]
+__all__ = ["GAMMA", "check_gradient", "factors"]
 
 GAMMA = 128.0
 """The authors' γ."""
@@ -40,11 +40,17 @@ def factors(G: Tensor, r: int, *, gamma: float = GAMMA, normalise: bool = True) 
     """
     if not gamma > 0:
         raise ValueError(f"expected gamma > 0, got {gamma}")
+    check_gradient(G, r)
     U, S, Vh = checked_svd(-G, r)
-    if S[0] == 0:
+    step = S[:r] / (gamma * (S[0] if normalise else 1.0))
+    return balanced(U[:, :r], step, Vh[:r], like=G)
+
+
+def check_gradient(G: Tensor, r: int) -> None:
+    """Whether a gradient (n, m) can start an adapter of rank r; errors as `factors`."""
+    check(G, r)
+    if not G.any():
         raise ValueError(
             "the gradient is all zero, so LoRA-One has no direction to start in: calibrate on "
             "examples whose loss reaches this layer, or leave the layer out"
         )
-    step = S[:r] / (gamma * (S[0] if normalise else 1.0))
-    return balanced(U[:, :r], step, Vh[:r], like=G)
