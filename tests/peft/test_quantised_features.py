@@ -17,6 +17,8 @@ from loram.peft.export import export_plain
 from loram.peft.layers import true_delta_weight
 from loram.probe import MagnitudeProbe
 
+pytest_plugins = ("quantised_fixtures",)
+
 
 def summing(backend: Backend, folder: Path) -> PeftModel:
     model = get_peft_model(backend.quantised(folder), lora_config())

@@ -30,6 +30,8 @@ from loram.peft.kinds import KINDS
 from loram.peft.layers import base_weight
 from loram.schemes.loram import beta
 
+pytest_plugins = ("quantised_fixtures",)
+
 FOUR_BIT = each_backend(lambda backend: backend.kind == "bitsandbytes 4-bit")
 EIGHT_BIT = each_backend(lambda backend: backend.name == "int8")
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from loram import LoramError
 
+pytest_plugins = ("quantised_fixtures",)
+
 
 def assert_same_weights(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert got.keys() == expected.keys()

@@ -20,6 +20,8 @@ from transformers import LlamaForCausalLM
 from loram import LoramError
 from loram.peft.layers import base_weight, true_delta_weight
 
+pytest_plugins = ("quantised_fixtures",)
+
 pytestmark = pytest.mark.filterwarnings("ignore:(Merge|Unmerge) lora module to:UserWarning")
 
 MERGING = each_backend(lambda backend: backend.merges)

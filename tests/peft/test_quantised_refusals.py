@@ -25,6 +25,8 @@ from loram.peft import quantised
 from loram.peft.kinds import Site, kind_of
 from loram.peft.spec import parse
 
+pytest_plugins = ("quantised_fixtures",)
+
 both = pytest.mark.parametrize("form", FORMS)
 
 

@@ -1,4 +1,4 @@
-"""Shared by the tests of the PEFT room."""
+"""Fixtures of the tests of quantised layers; not a conftest, which would hide the one above."""
 
 from pathlib import Path
 
