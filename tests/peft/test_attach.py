@@ -4,6 +4,7 @@ One life of each row, by `loram.train.subject`: attached, trained, saved, loaded
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import torch
 from small import logits, lora_layers
 from torch import Tensor
 
-from conftest import make_gpt2, make_llama
 from loram import LoramError
 from loram.methods import METHODS, named
 from loram.peft.attach import attach, load_adapter, lora_plus
@@ -26,10 +26,7 @@ from loram.train.subject import begin
 pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
 
 RANK = 4
-MODELS = {
-    "llama": (make_llama, "q_proj,up_proj,down_proj"),
-    "gpt2": (make_gpt2, "c_attn,c_fc"),
-}
+TARGETS = {"llama": "q_proj,up_proj,down_proj", "gpt2": "c_attn,c_fc"}
 ROWS = [row for row in METHODS.values() if row.init is not None]
 ON_CONV1D = [
     *("lora", "pissa", "milora", "orthogonal", "eva", "corda-ipm", "lora-ga", "lora-one"),
@@ -66,8 +63,7 @@ class Life:
     reloaded_base_kept: bool
 
 
-def live(kind: str, name: str, out: Path) -> Life:
-    make, targets = MODELS[kind]
+def live(make: Callable[[], Any], targets: str, name: str, out: Path) -> Life:
     data = batches()[: 1 if name == "eva" else 2]  # PEFT reads two a hundred times
     ids = data[0]["input_ids"]
     torch.manual_seed(5)
@@ -113,15 +109,34 @@ def live(kind: str, name: str, out: Path) -> Life:
     )
 
 
+@pytest.fixture
+def makers(llama, gpt2):
+    return {"llama": llama, "gpt2": gpt2}
+
+
 @pytest.fixture(scope="module")
-def lives(tmp_path_factory):
+def lived() -> dict[tuple[str, str], Life]:
+    return {}
+
+
+@pytest.fixture
+def lives(makers, lived, tmp_path):
     """The life of a row on a model; each is lived once."""
-    made: dict[tuple[str, str], Life] = {}
 
     def get(kind: str, name: str) -> Life:
-        if (kind, name) not in made:
-            made[kind, name] = live(kind, name, tmp_path_factory.mktemp("lives"))
-        return made[kind, name]
+        if (kind, name) not in lived:
+            lived[kind, name] = live(makers[kind], TARGETS[kind], name, tmp_path)
+        return lived[kind, name]
+
+    return get
+
+
+@pytest.fixture
+def pretrained(makers):
+    """Logits of a model without an adapter."""
+
+    def get(kind: str) -> Tensor:
+        return logits(makers[kind](), batches()[0]["input_ids"])
 
     return get
 
@@ -129,10 +144,6 @@ def lives(tmp_path_factory):
 def drift(a: Tensor, b: Tensor) -> float:
     """Largest difference over the largest logit."""
     return float((a - b).abs().max() / b.abs().max())
-
-
-def pretrained(kind: str) -> Tensor:
-    return logits(MODELS[kind][0](), batches()[0]["input_ids"])
 
 
 @pytest.mark.parametrize(("kind", "name"), LIVES)
@@ -143,19 +154,18 @@ def test_base_is_rewritten_if_the_row_says_so_and_never_by_training(lives, kind,
 
 
 @pytest.mark.parametrize(("kind", "name"), [each for each in LIVES if each[1] != "lora-one"])
-def test_every_row_starts_at_the_pretrained_model(lives, kind, name):
+def test_every_row_starts_at_the_pretrained_model(lives, pretrained, kind, name):
     exact = named(name).base == "kept" and name != "orthogonal"  # whose BA is 0 to rounding
     assert drift(lives(kind, name).start, pretrained(kind)) <= (0 if exact else 2e-6)
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_lora_one_starts_a_step_away_from_it(lives, kind):
-    make, targets = MODELS[kind]
-    base, data = make().train(), batches()
+@pytest.mark.parametrize("kind", TARGETS)
+def test_lora_one_starts_a_step_away_from_it(lives, makers, pretrained, kind):
+    base, data = makers[kind]().train(), batches()
     for batch in data:
         base(**batch).loss.backward()
     for name, module in base.named_modules():
-        if name.rsplit(".", 1)[-1] in targets.split(","):
+        if name.rsplit(".", 1)[-1] in TARGETS[kind].split(","):
             conv1d = kind == "gpt2"
             G = module.weight.grad / len(data)
             start = lora_one.factors((G.T if conv1d else G).double(), RANK)
@@ -204,22 +214,22 @@ def test_rows_with_data_say_how_much_they_used_and_leave_nothing_behind(lives, k
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.data], ids=lambda row: row.name)
 @pytest.mark.parametrize("calibration", [None, []])
-def test_a_row_without_the_data_it_needs_is_refused(row, calibration):
+def test_a_row_without_the_data_it_needs_is_refused(llama, row, calibration):
     what = rf"{row.name}.*\({row.data}\): pass calibration" if calibration is None else "no batch"
     with pytest.raises(LoramError, match=what):
-        attach(make_llama(), row, rank=RANK, alpha=RANK, calibration=calibration)
+        attach(llama(), row, rank=RANK, alpha=RANK, calibration=calibration)
 
 
-def test_rslora_may_be_asked_of_any_row():
-    model, _ = attach(make_llama(), named("pissa"), rank=4, alpha=8, rslora=True)
+def test_rslora_may_be_asked_of_any_row(llama):
+    model, _ = attach(llama(), named("pissa"), rank=4, alpha=8, rslora=True)
     assert {layer.scaling["default"] for layer in lora_layers(model)} == {4.0}
 
 
-def test_cordas_modes_are_two_methods():
+def test_cordas_modes_are_two_methods(llama):
     products = []
     for name in ("corda-ipm", "corda-kpm"):
         model, _ = attach(
-            *(make_llama(), named(name)),
+            *(llama(), named(name)),
             **{"rank": RANK, "alpha": RANK, "target_modules": "q_proj", "calibration": batches()},
         )
         layer = lora_layers(model)[0]
@@ -227,8 +237,8 @@ def test_cordas_modes_are_two_methods():
     assert products[0] > 2 * products[1]
 
 
-def test_olora_is_refused_on_conv1d_before_anything_changes():
-    model = make_gpt2()
+def test_olora_is_refused_on_conv1d_before_anything_changes(gpt2):
+    model = gpt2()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(LoramError, match=r"Conv1D layers, got transformer\.h\.0.*use another"):
         attach(model, named("olora"), rank=RANK, alpha=RANK)
@@ -237,9 +247,9 @@ def test_olora_is_refused_on_conv1d_before_anything_changes():
     assert lora_layers(model) == []
 
 
-def test_targets_that_match_nothing_are_refused():
+def test_targets_that_match_nothing_are_refused(llama):
     with pytest.raises(LoramError, match=r"target_modules='nothing' matches no layer.*q_proj"):
-        attach(make_llama(), named("lora"), rank=4, alpha=4, target_modules="nothing")
+        attach(llama(), named("lora"), rank=4, alpha=4, target_modules="nothing")
 
 
 # ---- LoRA+ ---------------------------------------------------------------------------------------
@@ -255,9 +265,9 @@ def rates(optimizer: torch.optim.Optimizer) -> dict[int, tuple[float, float]]:
 
 @pytest.mark.parametrize(("ratio", "expected"), [(None, 4.0), (16.0, 16.0), (0.5, 0.5)])
 @pytest.mark.parametrize("name", ["lora+", "loram"])
-def test_lora_plus_has_two_rates(name, ratio, expected):
+def test_lora_plus_has_two_rates(llama, name, ratio, expected):
     method = named(name)
-    model, _ = attach(make_llama(), method, rank=4, alpha=4, target_modules="q_proj")
+    model, _ = attach(llama(), method, rank=4, alpha=4, target_modules="q_proj")
     optimizer = lora_plus(model, method, lr=1e-3, ratio=ratio, weight_decay=0.1)
     if name == "loram" and ratio is None:
         assert optimizer is None
@@ -272,7 +282,7 @@ def test_lora_plus_has_two_rates(name, ratio, expected):
         assert found[id(B)] == pytest.approx((expected * 1e-3, 0.1))
 
 
-def test_equal_rates_leave_the_optimiser_to_the_trainer():
-    model, _ = attach(make_llama(), named("lora+"), rank=4, alpha=4, target_modules="q_proj")
+def test_equal_rates_leave_the_optimiser_to_the_trainer(llama):
+    model, _ = attach(llama(), named("lora+"), rank=4, alpha=4, target_modules="q_proj")
     assert lora_plus(model, named("lora+"), lr=1e-3, ratio=1.0) is None
     assert lora_plus(model, replace(named("lora+"), lr_ratio=1.0), lr=1e-3) is None

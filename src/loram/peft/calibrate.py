@@ -10,7 +10,7 @@ until the adapter is made. EVA works on the adapter that is made already: `calib
 import copy
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -215,18 +215,17 @@ def _undisturbed(model: nn.Module) -> Generator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     trains = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    notes = [(module, set(vars(module))) for module in model.modules()]
-    hooks = [
+    notes: list[tuple[MutableMapping[Any, Any], set[Any]]] = [
         (kept, set(kept))
         for module in model.modules()
-        for kept in (module._forward_hooks, module._backward_hooks)
+        for kept in (vars(module), module._forward_hooks, module._backward_hooks)
     ]
     for parameter, _, _ in trains:
         parameter.grad = None
     try:
         yield
     except BaseException:
-        for kept, before in (*((vars(module), names) for module, names in notes), *hooks):
+        for kept, before in notes:
             for key in set(kept) - before:
                 del kept[key]
         raise

@@ -27,7 +27,8 @@ class TrainSettings(BaseModel):
     data_config: str | None = Field(None, description="configuration of a hub data set")
     method: str = Field(
         "loram",
-        description="a row of the command methods, or LoRAM with options: 'loram(gain=0.5, basis=etf)'",
+        description="a row of the command methods, or LoRAM with options: "
+        "'loram(gain=0.5, basis=etf)'",
     )
     rank: Positive = Field(16, description="r")
     alpha: float | None = Field(None, gt=0, description="lora_alpha; by default r, so that s = 1")
