@@ -78,8 +78,8 @@ def test_closed_form_is_the_recurrence():
 def test_a_frozen_factor_is_linear():
     start = STARTS["balanced"]
     frozen = magnitudes(start, gradient=GRADIENT, lr_A=0.0, lr_B=1e-3, steps=[0, 50])
-    assert frozen[1].A == start.nu_A
-    assert frozen[1].B == pytest.approx(start.nu_B + 50 * 1e-6 * start.m * GRADIENT * start.nu_A)
+    assert start.nu_A == frozen[1].A
+    assert pytest.approx(start.nu_B + 50 * 1e-6 * start.m * GRADIENT * start.nu_A) == frozen[1].B
 
 
 def test_linearised_is_the_tangent():
