@@ -17,7 +17,7 @@ from torch import Tensor
 
 from loram import calibrate
 from loram.bases import basis
-from loram.peft.calibrate import gradient_of
+from loram.peft.calibration import gradient_of
 from loram.peft.layers import lora_layers
 from loram.tasks import load
 from loram.train.encode import Collate, encode

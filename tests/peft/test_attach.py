@@ -17,7 +17,7 @@ from torch import Tensor
 from loram import LoramError
 from loram.methods import METHODS, named
 from loram.peft.attach import attach, load_adapter, lora_plus
-from loram.peft.calibrate import COVARIANCE, GRADIENT, Calibration
+from loram.peft.calibration import COVARIANCE, GRADIENT, Calibration
 from loram.schemes import lora_one
 from loram.train.settings import TrainSettings
 from loram.train.subject import begin

@@ -12,7 +12,7 @@ from small import GPT2_TARGETS, base_stays, lora_layers, relative
 from torch import Tensor, nn
 
 from loram import LoramError, calibrate
-from loram.peft.calibrate import COVARIANCE, GRADIENT, calibrate_eva, forget, gradient_of
+from loram.peft.calibration import COVARIANCE, GRADIENT, calibrate_eva, forget, gradient_of
 from loram.peft.layers import base_weight
 
 TARGETS = ["q_proj", "down_proj"]

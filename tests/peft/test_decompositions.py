@@ -22,7 +22,7 @@ from small import (
 from torch import Tensor, nn
 
 from loram import LoramError, calibrate
-from loram.peft.calibrate import GRADIENT, gradient_of
+from loram.peft.calibration import GRADIENT, gradient_of
 from loram.peft.layers import base_weight
 from loram.peft.register import register, unregister
 

@@ -24,7 +24,7 @@ from loram.magnitude import nu_product
 from loram.methods import custom, named
 from loram.peft import parse
 from loram.peft.attach import attach
-from loram.peft.calibrate import COVARIANCE, GRADIENT
+from loram.peft.calibration import COVARIANCE, GRADIENT
 from loram.peft.layers import deviations
 from loram.peft.spec import REFERENCES
 

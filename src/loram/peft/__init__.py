@@ -1,7 +1,7 @@
 """The only room that knows PEFT's internals: registration, the layer, checkpoints, export."""
 
 from loram.peft.apply import apply_
-from loram.peft.calibrate import Calibration, calibrate
+from loram.peft.calibration import Calibration, calibrate
 from loram.peft.errors import LoramError
 from loram.peft.register import register, unregister
 from loram.peft.spec import LoramInit, parse

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from loram.methods import Method
-from loram.peft.calibrate import Calibration, calibrate, calibrate_eva, forget, resolved
+from loram.peft.calibration import Calibration, calibrate, calibrate_eva, forget, resolved
 from loram.peft.errors import LoramError
 from loram.peft.spec import parse
 
@@ -80,6 +80,7 @@ def attach(
         field, made = _SETTINGS[method.init]
         settings[field] = made(**method.settings)
     config = LoraConfig(**settings)
+    eva = method.init == "eva"  # makes the factors itself, of the ranks that it finds
     used: Calibration | None = None
     if method.data is not None:
         if calibration is None:
@@ -87,13 +88,11 @@ def attach(
                 f"the method {method.name} starts from data ({method.data}): pass calibration, an "
                 "iterable of batches with input_ids, attention_mask and labels"
             )
-        used = calibrate(model, config, calibration)
+        used = None if eva else calibrate(model, config, calibration)
     if method.init == "olora":
         _refuse_conv1d(model, config)
-    # EVA makes the factors itself, of the ranks that it finds.
-    on_meta = method.init == "eva"
     try:
-        adapted = get_peft_model(model, config, low_cpu_mem_usage=on_meta)  # pyright: ignore[reportArgumentType]
+        adapted = get_peft_model(model, config, low_cpu_mem_usage=eva)  # pyright: ignore[reportArgumentType]
     except NoMatchingPeftModuleError as error:
         raise LoramError(
             f"target_modules={target_modules!r} matches no layer of the model: expected "
@@ -101,7 +100,7 @@ def attach(
         ) from error
     finally:
         forget(model)
-    if method.init == "eva" and calibration is not None:
+    if eva and calibration is not None:
         used = calibrate_eva(adapted, calibration)
     return adapted, used
 

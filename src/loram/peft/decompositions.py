@@ -15,10 +15,10 @@ from peft.tuners.lora import LoraModel
 from peft.utils.integrations import gather_params_ctx
 from torch import nn
 
-from loram.peft.calibrate import GRADIENT, gradient_of
+from loram.peft.calibration import GRADIENT, gradient_of
 from loram.peft.kinds import LEAVE_OUT, kind_of, site_of
 from loram.peft.layers import LoraModule, base_weight, factor_weights
-from loram.peft.preflight import _rank_and_scaling, report, shared_weights, targets_of
+from loram.peft.preflight import rank_and_scaling, report, shared_weights, targets_of
 from loram.peft.start import weights_come_from_a_checkpoint
 from loram.schemes import lora_one, milora
 from loram.schemes._factors import Factors
@@ -98,7 +98,7 @@ def check_decomposed(
     problems: list[str] = []
     shared = shared_weights(model) if init == "milora" else set[int]()
     for name, module in targets_of(tuner, model, config, state_keys):
-        r, _ = _rank_and_scaling(config, name)
+        r, _ = rank_and_scaling(config, name)
         reason = _problem(module, init, r, shared, from_file=from_file)
         if reason is not None:
             problems.append(f"{name}: {reason}")

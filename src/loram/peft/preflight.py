@@ -25,7 +25,15 @@ from loram.peft.residual import removed_from
 from loram.peft.spec import DEVIATION, RESIDUAL, LoramInit, parse
 from loram.peft.start import Betas, Weighed, beta_of
 
-__all__ = ["check_layers", "check_neighbours", "plan", "report", "shared_weights", "targets_of"]
+__all__ = [
+    "check_layers",
+    "check_neighbours",
+    "plan",
+    "rank_and_scaling",
+    "report",
+    "shared_weights",
+    "targets_of",
+]
 
 # Inits after which the base weight is no longer the pretrained one.
 _REWRITING_INITS = ("pissa", "milora", "olora", "corda", "lora_ga", "loftq")
@@ -67,7 +75,7 @@ def plan(
     targets = [
         target
         for name, module in targets_of(tuner, model, config, state_keys)
-        for target in _in_module(name, module, *_rank_and_scaling(config, name))
+        for target in _in_module(name, module, *rank_and_scaling(config, name))
     ]
     whole = {id(target.module) for target in targets}
     parameters = _parameters(model, config)
@@ -78,7 +86,7 @@ def plan(
     ]
     report(config.init_lora_weights, twice)
     targets += [
-        _Target(name, module, Site(_innermost(module), parameter), *_rank_and_scaling(config, name))
+        _Target(name, module, Site(_innermost(module), parameter), *rank_and_scaling(config, name))
         for name, module, parameter in parameters
     ]
     return _weigh(targets, model, config, init, weigh=weigh)
@@ -274,7 +282,7 @@ def _config_problems(config: LoraConfig, init: LoramInit) -> list[str]:
     return problems
 
 
-def _rank_and_scaling(config: LoraConfig, name: str) -> tuple[int, float]:
+def rank_and_scaling(config: LoraConfig, name: str) -> tuple[int, float]:
     """r and s of a layer, by the config's patterns."""
     ranks, alphas = config.rank_pattern or {}, config.alpha_pattern or {}
     r: int = ranks.get(get_pattern_key(list(ranks), name), config.r)

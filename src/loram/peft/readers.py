@@ -20,7 +20,7 @@ import peft.utils.loftq_utils
 from peft import XLoraConfig
 
 from loram.peft.errors import LoramError
-from loram.peft.spec import parse
+from loram.peft.spec import asks_for_loram
 from loram.peft.wraps import Function
 
 __all__ = ["WRAPS", "check_readers"]
@@ -37,7 +37,7 @@ def check_readers(configs: Mapping[str, Any]) -> None:
     Raises:
         LoramError: there are both.
     """
-    ours = sorted(name for name, config in configs.items() if _is_ours(config))
+    ours = sorted(name for name, config in configs.items() if asks_for_loram(config))
     for name, config in configs.items():
         feature = _reader(config)
         if ours and feature is not None:
@@ -51,10 +51,6 @@ def _reader(config: Any) -> str | None:
     if isinstance(config, XLoraConfig):
         return "X-LoRA"
     return "Arrow" if getattr(config, "arrow_config", None) else None
-
-
-def _is_ours(config: Any) -> bool:
-    return parse(getattr(config, "init_lora_weights", None)) is not None
 
 
 def _reduce_intruder_dimension(
@@ -81,7 +77,7 @@ def _replace_lora_weights_loftq(
 
 
 def _refuse(function: str, model: Any, adapter: str) -> None:
-    if _is_ours(getattr(model, "peft_config", {}).get(adapter)):
+    if asks_for_loram(getattr(model, "peft_config", {}).get(adapter)):
         raise LoramError(
             f"{function} writes stored factors, and those of LoRAM adapter {adapter!r} are not the "
             f"factors of its update: {_WAY_OUT}"

@@ -29,7 +29,7 @@ from peft.tuners.mixed import MixedModel
 from torch import Tensor
 from transformers.integrations.peft import PeftAdapterMixin
 
-from loram.peft import checkpoint, optimizers, readers, unasked
+from loram.peft import calibration, checkpoint, optimizers, readers, unasked
 from loram.peft.decompositions import check_decomposed, is_decomposition, start_decomposed
 from loram.peft.errors import LoramError
 from loram.peft.layers import LoraModule, kind_of_layer, lora_layers
@@ -37,7 +37,7 @@ from loram.peft.preflight import check_neighbours, plan
 from loram.peft.record import record_of
 from loram.peft.residual import forget, give_back, removed_from
 from loram.peft.sharding import load_full_state_dict, weights_come_from_rank_zero
-from loram.peft.spec import DEVIATION, parse
+from loram.peft.spec import DEVIATION, asks_for_loram, parse
 from loram.peft.start import (
     fill,
     loading,
@@ -119,13 +119,14 @@ def _inject_adapter(
         original(self, model, adapter_name, *args, **kwargs)
     if twin is not None:
         copy_records(model, twin, adapter_name)
+    calibration.forget(model)  # gradients as large as the model, if one was tracked
     settle_casts(model)
 
 
 def _inject_mixed(
     original: Function, self: Any, model: Any, adapter_name: str, *args: Any, **kwargs: Any
 ) -> None:
-    ours = [name for name, config in self.peft_config.items() if _is_ours(config)]
+    ours = [name for name, config in self.peft_config.items() if asks_for_loram(config)]
     if ours:
         raise LoramError(
             f"adapters {ours} are LoRAM, and get_peft_model(mixed=True) does not support it: use "
@@ -179,7 +180,7 @@ def _save_pretrained(
 ) -> None:
     selected = kwargs.get("selected_adapters") or list(self.peft_config)
     if kwargs.get("path_initial_model_for_weight_conversion") is not None and any(
-        _is_ours(self.peft_config[name]) for name in selected if name in self.peft_config
+        asks_for_loram(self.peft_config[name]) for name in selected if name in self.peft_config
     ):
         raise LoramError(
             "path_initial_model_for_weight_conversion is not for LoRAM: save the adapter as it is "
@@ -194,7 +195,7 @@ def _transformers_load_adapter(original: Function, self: Any, *args: Any, **kwar
     name = named.get("adapter_name") or "default"
     resident: Any = getattr(self, "peft_config", {}).get(name)
     swapped = resident is not None  # else Transformers refuses the name
-    if swapped and _is_ours(resident):
+    if swapped and asks_for_loram(resident):
         incoming = named.get("peft_config") or PeftConfig.from_pretrained(named["peft_model_id"])
         checkpoint.refuse_residual_swap(resident, incoming)
     with loading():
@@ -238,7 +239,7 @@ def _supports_conversion(
 def _add_weighted_adapter(
     original: Function, self: Any, adapters: list[str], *args: Any, **kwargs: Any
 ) -> None:
-    ours = [a for a in adapters if a in self.peft_config and _is_ours(self.peft_config[a])]
+    ours = [a for a in adapters if a in self.peft_config and asks_for_loram(self.peft_config[a])]
     if not ours:
         return _combine(original, self, adapters, *args, **kwargs)
     named = dict(zip(("weights", "adapter_name", "combination_type"), args, strict=False)) | kwargs
@@ -268,10 +269,6 @@ def _combine(original: Function, *args: Any, **kwargs: Any) -> None:
         original(*args, **kwargs)
     finally:
         _combining.reset(token)
-
-
-def _is_ours(config: Any) -> bool:
-    return parse(getattr(config, "init_lora_weights", None)) is not None
 
 
 def _rescale(original: Function, self: LoraModule, *args: Any, **kwargs: Any) -> None:

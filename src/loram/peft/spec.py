@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from loram.bases import BASES
 from loram.schemes.loram import Statistic
 
-__all__ = ["DEVIATION", "REFERENCES", "RESIDUAL", "LoramInit", "parse"]
+__all__ = ["DEVIATION", "REFERENCES", "RESIDUAL", "LoramInit", "asks_for_loram", "parse"]
 
 Form = Literal["loram", "loram_residual"]
 DEVIATION: Form = "loram"
@@ -104,6 +104,11 @@ def parse(value: object) -> LoramInit | None:
             "never changes the base"
         )
     return LoramInit(form=form, **options)
+
+
+def asks_for_loram(config: Any) -> bool:
+    """Whether a config of PEFT, or whatever stands in its place, has one of our strings."""
+    return parse(getattr(config, "init_lora_weights", None)) is not None
 
 
 def _gain(raw: str) -> str | float:

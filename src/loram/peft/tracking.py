@@ -15,7 +15,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from loram.magnitude import nu_product
-from loram.peft.calibrate import COVARIANCE, GRADIENT, gradient_of, missing
+from loram.peft.calibration import COVARIANCE, GRADIENT, gradient_of, missing
 from loram.schemes._svd import check
 
 __all__ = ["reference_magnitude"]

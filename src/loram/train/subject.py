@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from loram.files import staged_folder
 from loram.peft.attach import attach, is_loram, lora_plus, restore, save_as_lora
-from loram.peft.calibrate import Calibration
+from loram.peft.calibration import Calibration
 from loram.probe import MagnitudeLog
 from loram.train.settings import TrainSettings
 

@@ -75,8 +75,13 @@ def calibrate(model: nn.Module, config: LoraConfig, batches: Iterable[Batch]) ->
         How much was used: zero for a method that needs no data, whose batches are not read.
 
     Raises:
-        LoramError: no batches.
+        LoramError: no batches; or EVA, which is started after the adapter is made.
     """
+    if config.init_lora_weights == "eva":
+        raise LoramError(
+            "EVA starts from data after the adapter is made: call get_peft_model, then "
+            "peft.initialize_lora_eva_weights(model, batches)"
+        )
     gather = _GATHERERS.get(_reads(config))
     began = time.perf_counter()
     stream = _Stream(batches)
