@@ -31,8 +31,9 @@ $(DEV): $(READY)
 demo: $(READY)
 	$(BIN)/loram demo
 
+# One process a core, one thread a process: the models are tiny.
 test: $(DEV)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # What touches PEFT, at both ends of the range in pyproject.toml. torch stays the pinned one: its
 # other builds for CPUs are not on PyPI.

@@ -110,7 +110,8 @@ def _inject_adapter(
     readers.check_readers(self.peft_config)
     if is_decomposition(config.init_lora_weights):
         check_decomposed(self, model, config, state_dict or (), from_file=from_file)
-    if parse(config.init_lora_weights) is None:
+    init = parse(config.init_lora_weights)
+    if init is None:
         with loading() if from_file else nullcontext():
             original(self, model, adapter_name, *args, **kwargs)
         return settle_casts(model)
@@ -119,7 +120,8 @@ def _inject_adapter(
         original(self, model, adapter_name, *args, **kwargs)
     if twin is not None:
         copy_records(model, twin, adapter_name)
-    calibration.forget(model)  # gradients as large as the model, if one was tracked
+    if init.tracked is not None:
+        calibration.forget(model)  # gradients, as large as the model
     settle_casts(model)
 
 
