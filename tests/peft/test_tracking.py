@@ -27,6 +27,8 @@ from loram.peft.attach import attach
 from loram.peft.calibration import COVARIANCE, GRADIENT
 from loram.peft.layers import deviations
 from loram.peft.spec import REFERENCES
+from loram.train import smollm2
+from loram.train.model import load_pretrained
 
 TARGETS = ["q_proj", "k_proj", "down_proj"]
 DATA = {"corda": "inputs", "lora_ga": "gradients", "lora_one": "gradients"}
@@ -267,3 +269,16 @@ def test_rows_of_the_table_are_these(llama, ids):
         model, _ = attach(llama(), row, rank=4, alpha=4, target_modules="q_proj")
         expected = reference_nu(adapted(llama, ids, name, target_modules=["q_proj"]))
         assert list(loram_nu(model).values()) == pytest.approx(list(expected.values()), rel=1e-6)
+
+
+@pytest.mark.model
+def test_loram_tracking_pissa_on_smollm2():
+    """The paper's §4.3 on a real model: every layer's ν[B⁰A⁰] is that of PEFT's PiSSA."""
+    missing = smollm2.available()
+    if missing is not None:
+        pytest.skip(missing)
+    ids = torch.arange(1, 9)[None]
+    settings = {"r": 16, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj"]}
+    assert_tracks(
+        lambda: load_pretrained("smollm2", torch.float32).model, ids, "pissa", 1e-6, **settings
+    )
