@@ -72,7 +72,9 @@ def test_bfloat16_deviations_keep_moving_at_a_rate_at_which_absolute_factors_sta
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "cast", [nn.Module.half, nn.Module.bfloat16, lambda m: m.to(torch.float16)], ids=str
+    "cast",
+    [nn.Module.half, nn.Module.bfloat16, lambda m: m.to(torch.float16)],
+    ids=["half", "bfloat16", "to"],
 )
 def test_model_cast_after_training_still_computes_its_update(llama, ids, form, cast):
     model = get_peft_model(llama(), lora_config(form))
