@@ -1,6 +1,7 @@
 """The `loram` command: its help, its errors, and its verbs from end to end."""
 
 import json
+import os
 import re
 import runpy
 import sys
@@ -307,6 +308,9 @@ def executed(monkeypatch):
         raise SystemExit(0)
 
     monkeypatch.setattr("os.execve", execve)
+    # A machine need not have a `python` of its own; ours is there.
+    here = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", os.pathsep.join([here, os.environ["PATH"]]))
     return calls
 
 
