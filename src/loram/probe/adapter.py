@@ -1,0 +1,183 @@
+"""`MagnitudeProbe`: what an adapter's layers are doing, by r×r algebra.
+
+Everything is a product of linear combinations of three blocks a side, each r wide: the deviation
+d = B − B⁰, the step e = B_t − B_{t−1}, and the start o = B⁰ (the same for A). With these,
+
+    W_LoRA = s [d | o] · [A ; dA]                 ΔW_t = s [e | B_{t−1}] · [A_t ; e_A]
+
+B = o + d, B_{t−1} = o + d − e: terms of the size of what they add up to, so nothing cancels
+(arXiv 2507.06558, eq. 1 and 3; `loram.magnitude.nu_deviation` is the plain form of the first). One
+Gram matrix of the three blocks a side gives all of it.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from loram.magnitude import nu
+from loram.peft.probing import Family, Trained, families
+from loram.probe.lowrank import effective_rank, singular_values, squared_norm, stable_rank
+from loram.probe.reading import LayerMagnitudes, LayerStep
+
+__all__ = ["MagnitudeProbe"]
+
+# Coefficients of the blocks (d, e, o).
+_DEVIATION, _STEP, _START = (1, 0, 0), (0, 1, 0), (0, 0, 1)
+_NOW, _BEFORE = (1, 0, 1), (1, -1, 1)
+
+
+class MagnitudeProbe:
+    """Reads the magnitudes of every layer of an adapter: O((n + m)r²) a layer.
+
+    Layers of equal shape are read together, so that a step costs a few dozen small products and a
+    few transfers to the host. Keeps one copy of the factors for `step`, and one of their start for
+    methods that hold it.
+
+    Args:
+        model: with its adapter at the start of training. For LoRAM the start is the basis, so the
+            probe may be made at any time; for other methods the factors are copied here.
+        adapter: its name; the active one by default.
+        weights: whether to read ν[W] of every layer now, once: one pass over the weights.
+
+    Attributes:
+        weights: ν[W] by layer name; empty if not asked for. W is what the updates are added to: the
+            pretrained weight, also where the method has taken its start out of the base (but for
+            LoRA-One: the weight after its first step).
+
+    Raises:
+        ValueError: the model has no LoRA layer of that adapter.
+    """
+
+    def __init__(
+        self, model: nn.Module, adapter: str | None = None, *, weights: bool = True
+    ) -> None:
+        self._families = families(model, adapter)
+        self._before: list[Trained] | None = None
+        self._gradients: list[Tensor | None] | None = None
+        self.weights: dict[str, float] = {}
+        if weights:
+            for family in self._families:
+                self.weights |= {name: nu(W) for name, W in family.start_weights()}
+
+    @torch.no_grad()
+    def read(self) -> dict[str, LayerMagnitudes]:
+        """ν[A], ν[B], ν[W_LoRA] now, by layer name. Remembers nothing."""
+        read: dict[str, LayerMagnitudes] = {}
+        for family in self._families:
+            grams = _grams(family, family.trained(), None)
+            values = torch.stack(_magnitudes(grams), 1).tolist()
+            read |= {
+                name: LayerMagnitudes(*row) for name, row in zip(family.names, values, strict=True)
+            }
+        return read
+
+    @torch.no_grad()
+    def mark(self) -> None:
+        """Remember the factors as they are: the next `step` measures from here."""
+        self._before = [family.trained() for family in self._families]
+
+    @torch.no_grad()
+    def note_gradients(self) -> None:
+        """Take the gradients' norms now, for the next `step`: for loops that drop them earlier."""
+        self._gradients = [family.gradient_norms() for family in self._families]
+
+    @torch.no_grad()
+    def step(self) -> dict[str, LayerStep]:
+        """All that `LayerStep` holds, by layer name; remembers the factors as `mark` does.
+
+        ν[ΔW_t] is of what was added since the last `step` or `mark`, so call it once a step of the
+        optimiser, between `optimizer.step()` and `optimizer.zero_grad()`. Gradients are read as
+        they are then: after clipping, and times a loss scaler's factor until it is taken out.
+        """
+        before, self._before = self._before, [family.trained() for family in self._families]
+        gradients, self._gradients = self._gradients, None
+        read: dict[str, LayerStep] = {}
+        for i, family in enumerate(self._families):
+            norms = family.gradient_norms() if gradients is None else gradients[i]
+            earlier = None if before is None else before[i]
+            for name, row in _rows(family, self._before[i], earlier, norms):
+                read[name] = row
+        return read
+
+    @torch.no_grad()
+    def updates(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """(name, W, W_LoRA), both (n, m), one layer at a time: dense, for what needs them so.
+
+        W is the weight at the start, in the base's dtype or float32 at least; W_LoRA has float32,
+        or the factors' float64.
+        """
+        for family in self._families:
+            now, start = family.trained(), family.start()
+            scaling = family.scaling().tolist()
+            for i, (name, W) in enumerate(family.start_weights()):
+                B, A, B0, A0 = now.B[i], now.A[i], start.B[i], start.A[i]
+                dB, dA = (B - B0, A - A0) if start.held else (B, A)
+                left = torch.cat([dB, B0.to(dB)], dim=1)
+                right = torch.cat([A0.to(dA) + dA, dA], dim=0)
+                yield name, W, scaling[i] * (left @ right)
+
+
+class _Grams(NamedTuple):
+    """Of the three blocks of each side, (layers, 3, r, 3, r) in float64 on the CPU."""
+
+    B: Tensor
+    A: Tensor
+    shape: tuple[int, int]
+    scaling: Tensor
+
+
+def _grams(family: Family, now: Trained, before: Trained | None) -> _Grams:
+    start = family.start()
+    r = now.A.shape[1]
+    sides: list[Tensor] = []
+    for at, axis in ((0, 2), (1, 1)):  # B's columns, A's rows
+        stored, origin = now[at].double(), start[at].double()
+        deviation = stored - origin if start.held else stored
+        # Of what is stored, not of the deviations: near values subtract without rounding.
+        step = torch.zeros_like(stored) if before is None else stored - before[at].double()
+        blocks = torch.cat([deviation, step, origin.expand_as(stored)], dim=axis)
+        gram = blocks.mT @ blocks if axis == 2 else blocks @ blocks.mT
+        sides.append(gram.cpu().unflatten(2, (3, r)).unflatten(1, (3, r)))
+    return _Grams(*sides, shape=(now.B.shape[1], now.A.shape[2]), scaling=family.scaling())
+
+
+def _combined(gram: Tensor, *rows: tuple[int, int, int]) -> Tensor:
+    """Gram matrix (layers, kr, kr) of k combinations of the blocks, from that of the blocks."""
+    C = torch.tensor(rows, dtype=gram.dtype)
+    return torch.einsum("pi,lirjs,qj->lprqs", C, gram, C).flatten(3).flatten(1, 2)
+
+
+def _magnitudes(grams: _Grams) -> list[Tensor]:
+    """ν[A], ν[B], ν[W_LoRA], each (layers,)."""
+    (n, m), r = grams.shape, grams.A.shape[2]
+    left, right = _update(grams)
+    A, B = (_combined(g, _NOW).diagonal(dim1=1, dim2=2).sum(1) for g in (grams.A, grams.B))
+    return [A / (r * m), B / (n * r), grams.scaling**2 * squared_norm(left, right) / (n * m)]
+
+
+def _update(grams: _Grams) -> tuple[Tensor, Tensor]:
+    """LᵀL and RRᵀ of W_LoRA = s [dB | B⁰] · [A ; dA], without s."""
+    return _combined(grams.B, _DEVIATION, _START), _combined(grams.A, _NOW, _DEVIATION)
+
+
+def _rows(
+    family: Family, now: Trained, before: Trained | None, norms: Tensor | None
+) -> list[tuple[str, LayerStep]]:
+    grams = _grams(family, now, before)
+    (n, m), unknown = grams.shape, torch.full((len(family.names),), torch.nan, dtype=torch.float64)
+    step = grad_A = grad_B = unknown
+    if before is not None:
+        left = _combined(grams.B, _STEP, _BEFORE)
+        right = _combined(grams.A, _NOW, _STEP)
+        step = grams.scaling**2 * squared_norm(left, right) / (n * m)
+    if norms is not None:
+        grad_A, grad_B = norms.double().cpu().unbind(1)
+    sigma = singular_values(*_update(grams))
+    ranks = [stable_rank(sigma), effective_rank(sigma)]
+    columns = torch.stack([*_magnitudes(grams), step, grad_A, grad_B, *ranks], dim=1)
+    return [
+        (name, LayerStep(*row[:3], *(None if x != x else x for x in row[3:])))
+        for name, row in zip(family.names, columns.tolist(), strict=True)
+    ]
