@@ -35,17 +35,19 @@ class Trained(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where the factors of the layers of a family began.
+    """Where the factors of the layers of a family began: B⁰ = scale · B, A⁰ = scale · A.
 
     Attributes:
-        B: B⁰ (layers, n, r).
-        A: A⁰ (layers, r, m).
+        B: (layers, n, r), or (1, n, r) where LoRAM's layers share a basis.
+        A: (layers, r, m), or (1, r, m).
+        scale: (layers,); β of LoRAM's layers, else 1.
         held: whether what trains holds the start: then the deviations are B − B⁰ and A − A⁰, and
             the base lacks sB⁰A⁰ (or never had it); else they are what trains.
     """
 
     B: Tensor
     A: Tensor
+    scale: Tensor
     held: bool
 
 
@@ -71,19 +73,16 @@ class Family:
         return _stacked(self.layers, self.adapter)
 
     def start(self) -> Start:
-        """B⁰ and A⁰; views that broadcast where LoRAM's layers share a basis."""
+        """Where the factors began, read anew: loading and hot-swapping write β in place."""
         if self.held is not None:
-            return Start(*self.held, held=True)
+            return Start(*self.held, scale=self.held.B.new_ones(len(self.names)), held=True)
         anchors = [deviations(layer, self.adapter) for layer in self.layers]
         first = anchors[0]
         assert first is not None
-        dtype = torch.promote_types(first.dA.dtype, torch.float32)
-        beta = torch.stack([parts.anchor.beta for parts in anchors if parts]).to(dtype)
+        beta = torch.stack([parts.anchor.beta for parts in anchors if parts])
         beta = beta.repeat_interleave(self._each)
-        # One basis for all layers of a shape, each at its own scale.
-        B0 = beta[:, None, None] * first.anchor.phi_out
-        A0 = beta[:, None, None] * first.anchor.phi_in.T
-        return Start(B0, A0, held=False)
+        basis = first.anchor
+        return Start(basis.phi_out[None], basis.phi_in.T[None], scale=beta, held=False)
 
     def scaling(self) -> Tensor:
         """The factor s of each layer (layers,), float64, on the CPU."""

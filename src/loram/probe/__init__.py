@@ -7,8 +7,8 @@ or in a loop of one's own
     >>> probe = MagnitudeProbe(model)
     >>> loss.backward(); optimizer.step(); now = probe.step(); optimizer.zero_grad()
 
-Works for any LoRA adapter of PEFT, whatever its initialisation: W_LoRA is s(BA − B⁰A⁰), where B⁰, A⁰
-are LoRAM's basis, or what the factors were when the probe was made. All of that is r×r algebra;
+Works for any LoRA adapter of PEFT, whatever its initialisation: W_LoRA is s(BA − B⁰A⁰), where B⁰,
+A⁰ are LoRAM's basis, or what the factors were when the probe was made. All of that is r×r algebra;
 `largest_curvature` (λ_max of the loss) and `intruders` (a full SVD a layer) are dearer, and are for
 now and then.
 """

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from loram.magnitude import nu
-from loram.peft.probing import Family, Trained, families
+from loram.peft.probing import Family, Start, Trained, families
 from loram.probe.lowrank import effective_rank, singular_values, squared_norm, stable_rank
 from loram.probe.reading import LayerMagnitudes, LayerStep
 
@@ -26,6 +26,8 @@ __all__ = ["MagnitudeProbe"]
 # Coefficients of the blocks (d, e, o).
 _DEVIATION, _STEP, _START = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 _NOW, _BEFORE = (1, 0, 1), (1, -1, 1)
+
+_CHUNK = 1 << 15  # entries of a side that are taken at a time on a CPU: 768 KiB for its blocks
 
 
 class MagnitudeProbe:
@@ -112,7 +114,8 @@ class MagnitudeProbe:
             now, start = family.trained(), family.start()
             scaling = family.scaling().tolist()
             for i, (name, W) in enumerate(family.start_weights()):
-                B, A, B0, A0 = now.B[i], now.A[i], start.B[i], start.A[i]
+                B, A, beta = now.B[i], now.A[i], start.scale[i].to(now.B.dtype)
+                B0, A0 = (beta * part.expand(len(family.names), -1, -1)[i] for part in start[:2])
                 dB, dA = (B - B0, A - A0) if start.held else (B, A)
                 left = torch.cat([dB, B0.to(dB)], dim=1)
                 right = torch.cat([A0.to(dA) + dA, dA], dim=0)
@@ -130,17 +133,40 @@ class _Grams(NamedTuple):
 
 def _grams(family: Family, now: Trained, before: Trained | None) -> _Grams:
     start = family.start()
-    r = now.A.shape[1]
-    sides: list[Tensor] = []
-    for at, axis in ((0, 2), (1, 1)):  # B's columns, A's rows
-        stored, origin = now[at].double(), start[at].double()
-        deviation = stored - origin if start.held else stored
-        # Of what is stored, not of the deviations: near values subtract without rounding.
-        step = torch.zeros_like(stored) if before is None else stored - before[at].double()
-        blocks = torch.cat([deviation, step, origin.expand_as(stored)], dim=axis)
-        gram = blocks.mT @ blocks if axis == 2 else blocks @ blocks.mT
-        sides.append(gram.cpu().unflatten(2, (3, r)).unflatten(1, (3, r)))
+    sides = [
+        _gram(now[at], start[at], None if before is None else before[at], start, axis)
+        for at, axis in ((0, 2), (1, 1))  # B's columns, A's rows
+    ]
     return _Grams(*sides, shape=(now.B.shape[1], now.A.shape[2]), scaling=family.scaling())
+
+
+def _gram(now: Tensor, origin: Tensor, before: Tensor | None, start: Start, axis: int) -> Tensor:
+    """Gram matrix (layers, 3, r, 3, r) of the blocks of one side, which lie along `axis`."""
+    origin = origin.expand_as(now)
+    grams: list[Tensor] = []
+    for some in _chunks(now):
+        stored, first = now[some].double(), origin[some].double()
+        deviation = stored - first if start.held else stored
+        # Of what is stored, not of the deviations: near values subtract without rounding.
+        step = torch.zeros_like(stored) if before is None else stored - before[some].double()
+        blocks = torch.cat([deviation, step, first], dim=axis)
+        grams.append(blocks.mT @ blocks if axis == 2 else blocks @ blocks.mT)
+    gram = torch.cat(grams).cpu().unflatten(2, (3, -1)).unflatten(1, (3, -1))
+    if not start.held:  # the start is its scale times what was taken
+        scale = start.scale.double().cpu()[:, None, None, None]
+        gram[:, 2] *= scale
+        gram[:, :, :, 2] *= scale
+    return gram
+
+
+def _chunks(stack: Tensor) -> list[slice]:
+    """Rows of a stack that fit the caches in float64; all at once on an accelerator.
+
+    On a CPU larger temporaries cost more in page faults than the products do.
+    """
+    layers, entries = len(stack), stack[0].numel()
+    size = max(1, _CHUNK // entries) if stack.device.type == "cpu" else layers
+    return [slice(i, i + size) for i in range(0, layers, size)]
 
 
 def _combined(gram: Tensor, *rows: tuple[int, int, int]) -> Tensor:
@@ -153,7 +179,8 @@ def _magnitudes(grams: _Grams) -> list[Tensor]:
     """ν[A], ν[B], ν[W_LoRA], each (layers,)."""
     (n, m), r = grams.shape, grams.A.shape[2]
     left, right = _update(grams)
-    A, B = (_combined(g, _NOW).diagonal(dim1=1, dim2=2).sum(1) for g in (grams.A, grams.B))
+    now = torch.tensor(_NOW, dtype=torch.float64)
+    A, B = (g.diagonal(dim1=2, dim2=4).sum(3) @ now @ now for g in (grams.A, grams.B))
     return [A / (r * m), B / (n * r), grams.scaling**2 * squared_norm(left, right) / (n * m)]
 
 
