@@ -21,7 +21,7 @@ def test_no_update_and_a_scaled_weight_have_no_intruder():
     W, _, _ = weight()
     for update in (torch.zeros_like(W), 0.3 * W):
         found = layer_intruders(W, update, k=5)
-        assert found.count == 0
+        assert found.intruding == 0
         assert found.cosines == pytest.approx([1.0] * 5)
 
 
@@ -30,16 +30,16 @@ def test_a_strong_new_direction_intrudes():
     W, U, V = weight()
     new = U[:, :16].mean(1, keepdim=True) * 4
     found = layer_intruders(W, 1e4 * new @ V[:, :1].T, k=3, epsilon=0.5)
-    assert found.count >= 1
+    assert found.intruding >= 1
     assert found.cosines[0] == pytest.approx(0.25, abs=1e-3)
     outside = layer_intruders(W, 1e4 * U[:, 17:18] @ V[:, :1].T, k=1)
-    assert outside.count == 1
+    assert outside.intruding == 1
     assert outside.cosines[0] == pytest.approx(0, abs=1e-2)
 
 
 def test_a_direction_that_was_there_does_not_intrude():
     W, U, V = weight()
-    assert layer_intruders(W, 100 * U[:, 9:10] @ V[:, 9:10].T, k=10).count == 0
+    assert layer_intruders(W, 100 * U[:, 9:10] @ V[:, 9:10].T, k=10).intruding == 0
 
 
 @pytest.mark.parametrize("init", [True, "pissa", "loram", "loram_residual"])
@@ -49,11 +49,11 @@ def test_layers_of_a_model_are_judged_against_the_pretrained_weight(llama, init)
     config = LoraConfig(r=4, lora_alpha=4, target_modules=["q_proj"], init_lora_weights=init)
     model = get_peft_model(base, config)
     probe = MagnitudeProbe(model)
-    assert {each.count for each in intruders(probe, k=3, epsilon=0.99).values()} == {0}
+    assert {each.intruding for each in intruders(probe, k=3, epsilon=0.99).values()} == {0}
     for p in (p for p in model.parameters() if p.requires_grad):
         p.data += torch.randn_like(p)
     found = intruders(probe, k=3)
-    assert sum(each.count for each in found.values()) > 0
+    assert sum(each.intruding for each in found.values()) > 0
     name, W, update = next(probe.updates())
     torch.testing.assert_close(W, pretrained, rtol=1e-5, atol=1e-5)
     layer = model.get_base_model().model.layers[0].self_attn.q_proj

@@ -43,8 +43,9 @@ def absolute(model, adapter="default"):
     """B (n, r), A (r, m) of every layer in float64, B⁰ and A⁰ added where deviations are stored."""
     factors = {}
     for name, layer in named(model, adapter).items():
-        A = layer.lora_A[adapter].weight.detach().double()
-        B = layer.lora_B[adapter].weight.detach().double()
+        A, B = (
+            side[adapter].weight.detach().double().clone() for side in (layer.lora_A, layer.lora_B)
+        )
         if layer.lora_variant.get(adapter).__class__.__name__ == "DeviationVariant":
             like = torch.empty(0, dtype=torch.float64)
             anchor = record_of(layer, adapter).anchor(B.shape[0], A.shape[1], A.shape[0], like=like)

@@ -1,13 +1,13 @@
 """`MagnitudeProbe`: what an adapter's layers are doing, by r×r algebra.
 
-Everything is a product of linear combinations of three blocks a side, each r wide: the deviation
-d = B − B⁰, the step e = B_t − B_{t−1}, and the start o = B⁰ (the same for A). With these,
+With the deviations dB = B − B⁰, dA = A − A⁰ and the step's own δB = B_t − B_{t−1}, δA likewise,
 
-    W_LoRA = s [d | o] · [A ; dA]                 ΔW_t = s [e | B_{t−1}] · [A_t ; e_A]
+    W_LoRA = s [dB | B⁰] · [A ; dA]               ΔW_t = s [δB | B_{t−1}] · [A_t ; δA]
 
-B = o + d, B_{t−1} = o + d − e: terms of the size of what they add up to, so nothing cancels
-(arXiv 2507.06558, eq. 1 and 3; `loram.magnitude.nu_deviation` is the plain form of the first). One
-Gram matrix of the three blocks a side gives all of it.
+are products of terms of the size of what they add up to, so nothing cancels (arXiv 2507.06558,
+eq. 1 and 3; `loram.magnitude.nu_deviation` is the plain form). Norms and singular values follow
+from small Gram matrices: for the update in float64, whose small singular values need it; for the
+step, of which only the norm is read, in the factors' own precision.
 """
 
 from collections.abc import Iterator
@@ -23,11 +23,10 @@ from loram.probe.reading import LayerMagnitudes, LayerStep
 
 __all__ = ["MagnitudeProbe"]
 
-# Coefficients of the blocks (d, e, o).
-_DEVIATION, _STEP, _START = (1, 0, 0), (0, 1, 0), (0, 0, 1)
-_NOW, _BEFORE = (1, 0, 1), (1, -1, 1)
+# Coefficients of the blocks (deviation, start).
+_DEVIATION, _START, _NOW = (1, 0), (0, 1), (1, 1)
 
-_CHUNK = 1 << 15  # entries of a side that are taken at a time on a CPU: 768 KiB for its blocks
+_CHUNK = 1 << 15  # entries of a side that are taken at a time on a CPU: 512 KiB for its blocks
 
 
 class MagnitudeProbe:
@@ -68,7 +67,7 @@ class MagnitudeProbe:
         """ν[A], ν[B], ν[W_LoRA] now, by layer name. Remembers nothing."""
         read: dict[str, LayerMagnitudes] = {}
         for family in self._families:
-            grams = _grams(family, family.trained(), None)
+            grams = _grams(family, family.trained())
             values = torch.stack(_magnitudes(grams), 1).tolist()
             read |= {
                 name: LayerMagnitudes(*row) for name, row in zip(family.names, values, strict=True)
@@ -123,7 +122,7 @@ class MagnitudeProbe:
 
 
 class _Grams(NamedTuple):
-    """Of the three blocks of each side, (layers, 3, r, 3, r) in float64 on the CPU."""
+    """Of deviation and start of each side, (layers, 2, r, 2, r) in float64 on the CPU."""
 
     B: Tensor
     A: Tensor
@@ -131,32 +130,45 @@ class _Grams(NamedTuple):
     scaling: Tensor
 
 
-def _grams(family: Family, now: Trained, before: Trained | None) -> _Grams:
+def _grams(family: Family, now: Trained) -> _Grams:
     start = family.start()
-    sides = [
-        _gram(now[at], start[at], None if before is None else before[at], start, axis)
-        for at, axis in ((0, 2), (1, 1))  # B's columns, A's rows
-    ]
-    return _Grams(*sides, shape=(now.B.shape[1], now.A.shape[2]), scaling=family.scaling())
+    return _Grams(
+        _gram(now.B, start.B, start, axis=2),
+        _gram(now.A, start.A, start, axis=1),
+        shape=(now.B.shape[1], now.A.shape[2]),
+        scaling=family.scaling(),
+    )
 
 
-def _gram(now: Tensor, origin: Tensor, before: Tensor | None, start: Start, axis: int) -> Tensor:
-    """Gram matrix (layers, 3, r, 3, r) of the blocks of one side, which lie along `axis`."""
+def _gram(now: Tensor, origin: Tensor, start: Start, axis: int) -> Tensor:
+    """Gram matrix (layers, 2, r, 2, r) of deviation and start of one side, along `axis`."""
     origin = origin.expand_as(now)
     grams: list[Tensor] = []
     for some in _chunks(now):
         stored, first = now[some].double(), origin[some].double()
-        deviation = stored - first if start.held else stored
-        # Of what is stored, not of the deviations: near values subtract without rounding.
-        step = torch.zeros_like(stored) if before is None else stored - before[some].double()
-        blocks = torch.cat([deviation, step, first], dim=axis)
+        blocks = torch.cat([stored - first if start.held else stored, first], dim=axis)
         grams.append(blocks.mT @ blocks if axis == 2 else blocks @ blocks.mT)
-    gram = torch.cat(grams).cpu().unflatten(2, (3, -1)).unflatten(1, (3, -1))
+    gram = torch.cat(grams).cpu().unflatten(2, (2, -1)).unflatten(1, (2, -1))
     if not start.held:  # the start is its scale times what was taken
         scale = start.scale.double().cpu()[:, None, None, None]
-        gram[:, 2] *= scale
-        gram[:, :, :, 2] *= scale
+        gram[:, 1] *= scale
+        gram[:, :, :, 1] *= scale
     return gram
+
+
+def _step_norm(now: Trained, before: Trained, start: Start) -> Tensor:
+    """‖ΔW_t / s‖²_F (layers,), float64, on the CPU."""
+    found: list[Tensor] = []
+    for some in _chunks(max(now, key=Tensor.numel)):
+        A, B1 = now.A[some], before.B[some]
+        # Of what is stored, not of sums: near values subtract without rounding.
+        dB, dA = now.B[some] - B1, A - before.A[some]
+        if not start.held:
+            scale = start.scale[some].to(A.dtype)[:, None, None]
+            A, B1 = A + scale * start.A, B1 + scale * start.B
+        left, right = torch.cat([dB, B1], dim=2), torch.cat([A, dA], dim=1)
+        found.append(squared_norm((left.mT @ left).double(), (right @ right.mT).double()))
+    return torch.cat(found).cpu()
 
 
 def _chunks(stack: Tensor) -> list[slice]:
@@ -169,7 +181,7 @@ def _chunks(stack: Tensor) -> list[slice]:
     return [slice(i, i + size) for i in range(0, layers, size)]
 
 
-def _combined(gram: Tensor, *rows: tuple[int, int, int]) -> Tensor:
+def _combined(gram: Tensor, *rows: tuple[int, int]) -> Tensor:
     """Gram matrix (layers, kr, kr) of k combinations of the blocks, from that of the blocks."""
     C = torch.tensor(rows, dtype=gram.dtype)
     return torch.einsum("pi,lirjs,qj->lprqs", C, gram, C).flatten(3).flatten(1, 2)
@@ -192,13 +204,11 @@ def _update(grams: _Grams) -> tuple[Tensor, Tensor]:
 def _rows(
     family: Family, now: Trained, before: Trained | None, norms: Tensor | None
 ) -> list[tuple[str, LayerStep]]:
-    grams = _grams(family, now, before)
+    grams = _grams(family, now)
     (n, m), unknown = grams.shape, torch.full((len(family.names),), torch.nan, dtype=torch.float64)
     step = grad_A = grad_B = unknown
     if before is not None:
-        left = _combined(grams.B, _STEP, _BEFORE)
-        right = _combined(grams.A, _NOW, _STEP)
-        step = grams.scaling**2 * squared_norm(left, right) / (n * m)
+        step = grams.scaling**2 * _step_norm(now, before, family.start()) / (n * m)
     if norms is not None:
         grad_A, grad_B = norms.double().cpu().unbind(1)
     sigma = singular_values(*_update(grams))

@@ -78,16 +78,12 @@ def largest_curvature(
             raise ValueError(f"expected a finite scalar loss, got {shown}")
         if not value.requires_grad:
             raise ValueError("the loss does not depend on any of the parameters")
-        gradients = torch.autograd.grad(value, trained, create_graph=True, allow_unused=True)
-    used = [(p, g) for p, g in zip(trained, gradients, strict=True) if g is not None]
-    if not used:
-        raise ValueError("the loss does not depend on any of the parameters")
-    coordinates, slopes = [p for p, _ in used], [g for _, g in used]
+        slopes = torch.autograd.grad(value, trained, create_graph=True, materialize_grads=True)
 
     def product(v: Tensor) -> Tensor:
-        return _times_hessian(coordinates, slopes, v)
+        return _times_hessian(trained, slopes, v)
 
-    return _lanczos(product, coordinates, iterations, tolerance, seed)
+    return _lanczos(product, trained, iterations, tolerance, seed)
 
 
 def _times_hessian(parameters: Sequence[Tensor], slopes: Sequence[Tensor], v: Tensor) -> Tensor:
@@ -102,10 +98,9 @@ def _times_hessian(parameters: Sequence[Tensor], slopes: Sequence[Tensor], v: Te
         return torch.zeros_like(v)
     outputs, along = zip(*directed, strict=True)
     found = torch.autograd.grad(
-        outputs, parameters, grad_outputs=along, retain_graph=True, allow_unused=True
+        outputs, parameters, grad_outputs=along, retain_graph=True, materialize_grads=True
     )
-    flat = [torch.zeros_like(p) if h is None else h for p, h in zip(parameters, found, strict=True)]
-    return torch.cat([h.detach().reshape(-1).to(v.dtype) for h in flat])
+    return torch.cat([h.detach().reshape(-1).to(v.dtype) for h in found])
 
 
 def _lanczos(

@@ -21,11 +21,11 @@ class Intruders(NamedTuple):
     """Of one layer.
 
     Attributes:
-        count: how many of the first k singular vectors of W + ΔW intrude.
+        intruding: how many of the first k singular vectors of W + ΔW intrude.
         cosines: of each of them, in order, the largest |cosine| with a singular vector of W.
     """
 
-    count: int
+    intruding: int
     cosines: tuple[float, ...]
 
 
