@@ -14,8 +14,11 @@ BATCH, LENGTH = 4, 256
 
 def training_step(
     init: bool | str, *, rank: int = 16, dtype: str = "bfloat16"
-) -> tuple[Any, Callable[[], None]]:
-    """The model, and a function that does one AdamW step on BATCH x LENGTH fixed tokens."""
+) -> tuple[Any, Callable[..., None]]:
+    """The model, and a function that does one AdamW step on BATCH x LENGTH fixed tokens.
+
+    With clear=False it drops the gradients at the start of a step, not at its end.
+    """
     torch.manual_seed(0)
     ids = torch.randint(0, 49152, (BATCH, LENGTH))
     base, _ = load_pretrained("smollm2", getattr(torch, dtype))
@@ -30,9 +33,11 @@ def training_step(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0)
 
-    def step() -> None:
+    def step(*, clear: bool = True) -> None:
+        optimizer.zero_grad()
         model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
-        optimizer.zero_grad()
+        if clear:
+            optimizer.zero_grad()
 
     return model, step

@@ -14,6 +14,8 @@ Written with autograd operations instead, the same product keeps float32 copies 
 when the factors are float32 over a bfloat16 base, PEFT's default.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +23,26 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Anchor", "add_update", "anchored"]
+__all__ = ["Anchor", "add_update", "anchored", "twice_differentiable"]
+
+# How many `twice_differentiable` blocks are open. Of the process, not of a thread: autograd runs
+# what is checkpointed again in threads of its own.
+_plain = 0
+
+
+@contextmanager
+def twice_differentiable() -> Generator[None]:
+    """In the block `add_update` is made of autograd's own operations, so gradients have gradients.
+
+    Slower, and it keeps more for the backward pass: for Hessian-vector products, not for training.
+    What counts is the forward pass. It holds for all threads of the process.
+    """
+    global _plain
+    _plain += 1
+    try:
+        yield
+    finally:
+        _plain -= 1
 
 
 class Anchor(NamedTuple):
@@ -86,9 +107,10 @@ def add_update(
 
     Returns:
         (..., n). Gradients of x, dB, dA have their dtypes. Differentiable once, unless traced by
-        `torch.compile`.
+        `torch.compile` or in a `twice_differentiable` block.
     """
-    if torch.compiler.is_compiling():  # the compiler fuses better than we do, and needs no copy
+    # The compiler fuses better than we do, and needs no copy.
+    if _plain or torch.compiler.is_compiling():
         left, right = anchored(dB, dA, anchor)
         update = F.linear(F.linear(x.to(y.dtype), right.to(y.dtype)), (left * scaling).to(y.dtype))
         return y + update
