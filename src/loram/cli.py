@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loram._version import __version__
+from loram.diagnose import DiagnoseError, Report, Spectrum
 from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
@@ -36,7 +37,7 @@ from loram.train.smollm2 import EmbeddedModelError
 __all__ = ["app", "main"]
 
 # Mistakes of a user, whose message says what to do: no traceback.
-USER_ERRORS = (LoramError, DataError, ModelError, EmbeddedModelError, RunError)
+USER_ERRORS = (LoramError, DataError, DiagnoseError, ModelError, EmbeddedModelError, RunError)
 
 app = typer.Typer(
     name="loram",
@@ -217,6 +218,68 @@ def methods(
     for line in rows:
         table.add_row(*map(escape, line))
     console.print(table, highlight=False)
+
+
+@app.command()
+def diagnose(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint (folder, .safetensors file, smollm2, hub id), a LoRA adapter, or "
+            "the folder of a training run."
+        ),
+    ],
+    rank: Annotated[int, typer.Option(min=1, help="r of gains and β.")] = 16,
+    spectrum: Annotated[
+        Spectrum, typer.Option(help="Measure Q[r] of each layer, by which SVD.")
+    ] = "none",
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Embeddings and heads too.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV, PNG and SVG.")] = None,
+) -> None:
+    """Magnitudes, gains and warnings of a checkpoint, an adapter or a training run.
+
+    A checkpoint is streamed, without building the model: ν[W], log gain, LoRAM's β; with
+    `--spectrum`, the spectral gain. An adapter is read without its base.
+
+    Example: `loram diagnose smollm2 --spectrum randomised --out diagnosis`
+    """
+    from loram.diagnose import diagnose, write
+
+    with Bars(console) as bars:
+        report = diagnose(
+            target,
+            rank=rank,
+            spectrum=spectrum,
+            everything=everything,
+            begin=lambda total: bars("layers", total),
+        )
+    _show(report)
+    for file in [] if out is None else write(report, out):
+        console.print(str(file), highlight=False, soft_wrap=True)
+
+
+def _show(report: Report) -> None:
+    table = Table(
+        *report.summary.headings,
+        title=escape(report.title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for row in report.summary.rows:
+        table.add_row(*(escape(_cell(value)) for value in row))
+    console.print(table, highlight=False)
+    for line in report.advice:
+        console.print(f"[yellow]![/yellow] {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 @app.command()

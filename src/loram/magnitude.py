@@ -46,8 +46,11 @@ def nu(X: Tensor) -> float:
     if X.ndim == 2 and not X.is_contiguous():
         X = X.T  # a transposed weight (Conv1D): the same entries, contiguous
     total = torch.zeros((), dtype=torch.float64, device=X.device)
+    # One buffer for all chunks: fresh memory for each costs more than the sum.
+    wide = X.dtype in (torch.float32, torch.float64)
+    buffer = None if wide else X.new_empty(min(_CHUNK, X.numel()), dtype=torch.float32)
     for chunk in X.reshape(-1).split(_CHUNK):
-        part = chunk if chunk.dtype == torch.float64 else chunk.float()
+        part = chunk if buffer is None else buffer[: chunk.numel()].copy_(chunk)
         whole = part.numel() // _RUN * _RUN
         runs = part[:whole].view(-1, _RUN)
         total += torch.linalg.vecdot(runs, runs).sum(dtype=torch.float64)

