@@ -262,13 +262,16 @@ def diagnose(
 
 def _show(report: Report) -> None:
     table = Table(
-        *report.summary.headings,
+        *map(escape, report.summary.headings),
         title=escape(report.title),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
+    for column in table.columns:
+        column.no_wrap = True
+        column.overflow = "ignore"
     for row in report.summary.rows:
         table.add_row(*(escape(_cell(value)) for value in row))
     console.print(table, highlight=False)
@@ -279,7 +282,7 @@ def _show(report: Report) -> None:
 def _cell(value: str | float | None) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return value if isinstance(value, str) else f"{value:.3g}"
 
 
 @app.command()

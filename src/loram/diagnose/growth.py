@@ -9,6 +9,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_scheduler
 
 from loram.diagnose.log import RunLog, Step
 from loram.dynamics.adam import drift, update
@@ -52,9 +57,6 @@ class Grown:
 
 def learning_rates(settings: TrainSettings) -> list[float]:
     """η of every step of a run, as the Trainer's scheduler gives them."""
-    import torch
-    from transformers import get_scheduler
-
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.lr)
     schedule = get_scheduler(
         settings.schedule,
@@ -62,7 +64,7 @@ def learning_rates(settings: TrainSettings) -> list[float]:
         num_warmup_steps=settings.warmup_steps,
         num_training_steps=settings.steps,
     )
-    factor = schedule.lr_lambdas[0]
+    factor = cast(LambdaLR, schedule).lr_lambdas[0]
     return [settings.lr * float(factor(step)) for step in range(settings.steps)]
 
 

@@ -5,12 +5,12 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ACCENT", "GREY", "panels", "save", "styles"]
+__all__ = ["GREY", "panels", "save", "styles"]
 
 # Okabe and Ito's colours without yellow, told apart also by the colour-blind; markers go on.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v")
-ACCENT, GREY = "#D55E00", "#777777"
+GREY = "#777777"
 
 
 def styles() -> Iterator[tuple[str, str]]:
@@ -23,7 +23,7 @@ def panels(count: int) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.2 * count, 4.4), dpi=144, layout="constrained")
-    drawn = list(figure.subplots(1, count, squeeze=False)[0])
+    drawn: list[Any] = list(figure.subplots(1, count, squeeze=False)[0])
     for axes in drawn:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)

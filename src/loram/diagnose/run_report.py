@@ -177,8 +177,8 @@ def _band(layers: Sequence[_Layer]) -> list[str]:
     lines: list[str] = []
     if above:
         lines.append(
-            f"{named(above)}: moved more than {_OUTSIDE:g} times as far (in ν) as Adam can at these "
-            "rates with gradients that never change sign: the log is of another run or optimiser"
+            f"{named(above)}: moved over {_OUTSIDE:g} times as far (in ν) as Adam can at these "
+            "rates with gradients that never turn: the log is of another run or optimiser"
         )
     if below:
         lines.append(
@@ -210,6 +210,7 @@ def _draw(run: RunLog, history: Sequence[Grown], folder: Path) -> list[Path]:
     figure, axes = panels(len(drawn))
     for one, draw in zip(axes, drawn, strict=True):
         one.set_xlabel("step")
+        one.xaxis.get_major_locator().set_params(integer=True)
         draw(one, run, history)
     return save(figure, folder / "run")
 

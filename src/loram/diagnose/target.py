@@ -42,8 +42,10 @@ def find(target: str) -> Found:
         return Found("checkpoint", path)
     if not path.is_dir():
         path = _from_hub(target)
-    kind = next((kind for mark, kind in _MARKS if (path / mark).is_file()), "checkpoint")
-    return Found(kind, path)
+    for mark, kind in _MARKS:
+        if (path / mark).is_file():
+            return Found(kind, path)
+    return Found("checkpoint", path)
 
 
 def _from_hub(name: str) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from loram.diagnose.comparing import by_kind, median
-from loram.diagnose.pictures import ACCENT, panels, save, styles
+from loram.diagnose.pictures import GREY, panels, save, styles
 from loram.diagnose.report import Cell, Report, Table
 from loram.diagnose.weights import Layer, Weights
 from loram.diagnose.weights_advice import advise
@@ -132,7 +132,7 @@ def _draw_gains(axes: Any, weights: Weights) -> None:
         for gain in {layer.log_gain for layer in layers}:
             axes.hlines(
                 *(gain, x - 0.38, x + 0.38),
-                color=ACCENT,
+                color=GREY,
                 linewidth=2,
                 label="log gain, log r / log min(n, m)" if x == 0 else None,
             )
