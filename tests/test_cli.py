@@ -24,6 +24,7 @@ VERBS = {
         *("--out", "--baseline"),
         *("--" + name.replace("_", "-") for name in TrainSettings.model_fields),
     ],
+    "diagnose": ["--rank", "--spectrum", "--everything", "--out"],
     "export": ["--rank", "--merge", "--base", "--dtype"],
     "demo": ["--out", "--steps", "--lr", "--seed"],
     "methods": ["--markdown"],
