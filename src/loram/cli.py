@@ -261,10 +261,9 @@ def diagnose(
 
 
 def _show(report: Report) -> None:
+    console.print(report.title, highlight=False, markup=False, soft_wrap=True)
     table = Table(
         *map(escape, report.summary.headings),
-        title=escape(report.title),
-        title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
