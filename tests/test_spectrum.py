@@ -1,4 +1,4 @@
-"""Bounds of Q[r] against exact SVDs, and ranks against their definitions."""
+"""Bounds of Q[r] against exact SVDs."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from loram.magnitude import spectral_gain
-from loram.spectrum import effective_rank, gain_bounds, rank_for, stable_rank
+from loram.spectrum import gain_bounds, rank_for
 
 
 def decaying(n: int, m: int, power: float) -> torch.Tensor:
@@ -55,13 +55,11 @@ def test_weights_without_a_gain_are_refused(W, r, message):
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])
-def test_k_equal_singular_values_have_rank_k_by_every_measure(k):
+def test_k_equal_singular_values_need_rank_k(k):
     sigma = torch.cat([torch.full((k,), 2.0), torch.zeros(4)]).double()
-    assert stable_rank(sigma) == pytest.approx(k)
-    assert effective_rank(sigma) == pytest.approx(k)
     assert rank_for(sigma, 0.999) == k
 
 
 def test_a_zero_matrix_has_rank_zero():
     sigma = torch.zeros(3).double()
-    assert (stable_rank(sigma), effective_rank(sigma), rank_for(sigma, 0.9)) == (0, 0, 0)
+    assert rank_for(sigma, 0.9) == 0

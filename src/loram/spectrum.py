@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["GainBounds", "effective_rank", "gain_bounds", "rank_for", "stable_rank"]
+__all__ = ["GainBounds", "gain_bounds", "rank_for"]
 
 _OVERSAMPLE = 8  # columns of the Krylov space's blocks beyond r
 _DEPTHS = (7, 12)  # powers of WᵀW in it; the second where the first leaves wide bounds
@@ -76,25 +76,6 @@ def gain_bounds(W: Tensor, r: int, *, seed: int = 0) -> GainBounds:
         if bounds.high <= _WIDE * bounds.low:
             break
     return bounds
-
-
-def stable_rank(sigma: Tensor) -> float:
-    """‖·‖²_F / ‖·‖²₂ of a matrix with these singular values (k,); 0 for a zero matrix."""
-    top = float(sigma.max())
-    return float((sigma / top).square().sum()) if top > 0 else 0.0
-
-
-def effective_rank(sigma: Tensor) -> float:
-    """exp of the entropy of σ_i/Σσ (Roy and Vetterli, EUSIPCO 2007); 0 for a zero matrix.
-
-    Args:
-        sigma: singular values (k,).
-    """
-    total = float(sigma.sum())
-    if not total > 0:
-        return 0.0
-    p = sigma / total
-    return math.exp(-float(torch.special.xlogy(p, p).sum()))
 
 
 def rank_for(sigma: Tensor, share: float) -> int:

@@ -69,6 +69,22 @@ def test_a_torn_last_line_is_left_out_and_said(tmp_path):
     assert "read up to there" in diagnose(str(tmp_path)).advice[0]
 
 
+def test_more_columns_and_unknown_values_are_read(tmp_path):
+    """The probe writes what it can say of a layer, null for the rest."""
+    log = make(tmp_path) / "magnitudes.jsonl"
+    expected = read_run(tmp_path).steps
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for row in rows:
+        row["layers"] = {k: [*v, None, None, 1.0, None, None] for k, v in row["layers"].items()}
+        row["layers"]["full"] = [None, None, 0.5, None, None, None, None, None]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = read_run(tmp_path)
+    for step, same in zip(run.steps, expected, strict=True):
+        assert step.layers.pop("full").update == 0.5
+        assert step == same
+    assert grown(run)[-1].step == STEPS
+
+
 def test_a_killed_run_without_losses_is_read(tmp_path):
     (make(tmp_path) / "losses.jsonl").unlink()
     assert diagnose(str(tmp_path)).title.endswith(f"step {STEPS} of {STEPS} (medians)")

@@ -16,7 +16,8 @@ from loram.diagnose.errors import DiagnoseError
 from loram.diagnose.names import depth_of, kind_of, layer_of
 from loram.magnitude import nu
 from loram.peft.stored import StoredLayer, read_lora, stored_layer, stored_names
-from loram.spectrum import effective_rank, rank_for, stable_rank
+from loram.probe.lowrank import effective_rank, stable_rank
+from loram.spectrum import rank_for
 
 __all__ = ["KEPT", "Adapted", "diagnose_adapter"]
 
@@ -127,8 +128,8 @@ def _layer(
         nu_A=nu(A),
         nu_B=nu(B),
         nu_update=update,
-        stable_rank=stable_rank(sigma) if moved else None,
-        effective_rank=effective_rank(sigma) if moved else None,
+        stable_rank=float(stable_rank(sigma)) if moved else None,
+        effective_rank=float(effective_rank(sigma)) if moved else None,
         rank_kept=rank_for(sigma, KEPT) if moved else None,
     )
 

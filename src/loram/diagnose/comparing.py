@@ -1,5 +1,6 @@
 """Layers against their like."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -27,8 +28,8 @@ def by_kind(layers: Iterable[Kinded]) -> dict[str, list[Kinded]]:
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """Of those that are there; None if none is."""
-    present = [value for value in values if value is not None]
+    """Of those that are there and not NaN; None if none is."""
+    present = [value for value in values if value is not None and not math.isnan(value)]
     return statistics.median(present) if present else None
 
 

@@ -117,4 +117,5 @@ def _starts(settings: TrainSettings, first: Step) -> dict[str, Start]:
     return {
         name: Start(n=r, m=r, r=r, nu_A=now.A, nu_B=now.B, scaling=scaling)
         for name, now in first.layers.items()
+        if math.isfinite(now.A) and math.isfinite(now.B)
     }

@@ -1,7 +1,7 @@
 """The folder of a training run, also one that was killed: settings, losses, magnitudes."""
 
 import json
-import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -9,26 +9,17 @@ from typing import Any, NamedTuple, cast
 from pydantic import ValidationError
 
 from loram.diagnose.errors import DiagnoseError
+from loram.probe.reading import LayerMagnitudes
 from loram.train.settings import TrainSettings
 
-__all__ = ["Magnitudes", "RunLog", "Step", "read_run"]
-
-logger = logging.getLogger(__name__)
-
-
-class Magnitudes(NamedTuple):
-    """ν[A], ν[B] and ν[W_LoRA] of a layer."""
-
-    A: float
-    B: float
-    update: float
+__all__ = ["RunLog", "Step", "read_run"]
 
 
 class Step(NamedTuple):
     """All layers after a step; 0 is the start."""
 
     step: int
-    layers: dict[str, Magnitudes]
+    layers: dict[str, LayerMagnitudes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +53,7 @@ def read_run(folder: Path) -> RunLog:
     rows = _lines(folder / "magnitudes.jsonl", ("step", "layers"), torn)
     try:
         steps = [
-            Step(
-                int(row["step"]), {k: Magnitudes(*map(float, v)) for k, v in row["layers"].items()}
-            )
+            Step(int(row["step"]), {name: _magnitudes(v) for name, v in row["layers"].items()})
             for row in rows
         ]
     except (TypeError, ValueError, AttributeError) as error:
@@ -77,6 +66,11 @@ def read_run(folder: Path) -> RunLog:
             f"{folder}: no step is logged yet: expected losses.jsonl or magnitudes.jsonl with lines"
         )
     return RunLog(_settings(folder / "settings.json"), losses, steps, torn)
+
+
+def _magnitudes(values: list[float | None]) -> LayerMagnitudes:
+    """The first three values of a layer; NaN for what the probe could not say."""
+    return LayerMagnitudes(*(math.nan if value is None else float(value) for value in values[:3]))
 
 
 def _settings(file: Path) -> TrainSettings:
