@@ -96,7 +96,7 @@ def main() -> None:
         )
         report(
             f"matched_rate_{name}",
-            f"{options.model}, rank {options.rank}, LoRA's lr {options.lr:g}: ν[W_LoRA] over LoRA's",
+            f"{options.model}, rank {options.rank}: ν[W_LoRA] over that of LoRA at {options.lr:g}",
             rows,
         )
 

@@ -1,6 +1,6 @@
 """Proposition 1 for a user's own numbers: every usual way to write the same run.
 
-    >>> equivalents(Settings(scaling=2.0, lr_A=1e-4), rank=16)
+>>> equivalents(Settings(scaling=2.0, lr_A=1e-4), rank=16)
 """
 
 import math

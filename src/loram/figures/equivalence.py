@@ -7,7 +7,7 @@ from pathlib import Path
 from loram.dynamics import Settings, equivalent
 from loram.dynamics.equivalence import Optimizer
 from loram.figures.mlp import Network, gaussian_factors, train_factors
-from loram.figures.style import CYCLE, INK, canvas, save, write_csv
+from loram.figures.style import CYCLE, INK, canvas, mathtext, save, write_csv
 
 __all__ = ["PARTS", "draw_equivalence", "geometric_mean"]
 
@@ -61,12 +61,12 @@ def draw_equivalence(
             runs[f"s = {settings.scaling:g}, {where}"] = settings
         plain = Settings(scaling=1.0, size_B=0.0, lr_A=lr, optimizer=optimizer)
         curves: dict[str, list[float]] = {}
-        for name, settings in {**runs, "s = 1 without it": plain}.items():
+        for name, settings in {**runs, "s = 1, nothing else changed": plain}.items():
             found = train_factors(network, start, settings, seen)
             curves[name] = [geometric_mean(found[step]) for step in seen]
+            rates = (settings.lr_A, settings.rate_B)
             rows += [
-                (optimizer, name, settings.scaling, settings.size_A, settings.lr_A)
-                + (settings.rate_B, step, value)
+                (*(optimizer, name, settings.scaling, settings.size_A), *rates, step, value)
                 for step, value in zip(seen, curves[name], strict=True)
             ]
             tick(1)
@@ -90,13 +90,13 @@ def draw_equivalence(
                 markersize=7,
                 markeredgecolor="white",
                 markevery=every,
-                label=name,
+                label=mathtext(name),
             )
         axes.set_yscale("log")
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_xlabel("step")
         axes.margins(x=0.02)
-    panels[0].set_ylabel("update magnitude ν[W_LoRA]\n(geometric mean of layers)")
+    panels[0].set_ylabel(mathtext("update magnitude ν[W_LoRA]\n(geometric mean of layers)"))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     write_csv(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from loram.dynamics import Settings, Start, growth
 from loram.figures.equivalence import geometric_mean
 from loram.figures.mlp import Gradients, Network, gaussian_factors, train_factors, train_weights
-from loram.figures.style import CYCLE, GREY, canvas, save, write_csv
+from loram.figures.style import CYCLE, GREY, canvas, mathtext, save, write_csv
 
 __all__ = ["STARTS", "Ratio", "draw_growth"]
 
@@ -99,12 +99,13 @@ def draw_growth(
             curves[name] = _low_rank(testbed, gradients, r, a, b, lr, seen)
             tick(1)
         for (name, curve), (colour, _) in zip(curves.items(), CYCLE, strict=False):
+            axes.plot(seen, curve.k1, color=colour, linewidth=0.7)
             axes.plot(seen, curve.predicted, color=colour, linewidth=1.6, linestyle="--")
             axes.plot(seen, curve.persistent, color=colour, linewidth=1.4, linestyle=":")
             axes.plot(
                 *(seen, curve.measured),
                 **{"color": colour, "linestyle": "none", "marker": "o", "markersize": 3.6},
-                label=name,
+                label=mathtext(name),
             )
             last = {key: curve.measured[-1] / line[-1] for key, line in _lines(curve).items()}
             ratios.append(Ratio(signal, name, **last))
@@ -120,8 +121,11 @@ def draw_growth(
         axes.set_title(
             f"Targets: {what} (persistence p = {abs(of_batches):.2f})", loc="left", fontsize=11
         )
-    panels[0].set_ylabel("update magnitude ν[W_LoRA] or ν[ΔW]\n(geometric mean of layers)")
+    panels[0].set_ylabel(
+        mathtext("update magnitude ν[W_LoRA] or ν[ΔW]\n(geometric mean of layers)")
+    )
     panels[0].plot([], [], color=GREY, linestyle="--", label="Proposition 2")
+    panels[0].plot([], [], color=GREY, linewidth=0.7, label=mathtext("the paper's k₁γt"))
     panels[0].plot([], [], color=GREY, linestyle=":", label="the same with persistence p")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -148,7 +152,13 @@ def _linear(network: Network, gradients: list[Gradients], lr: float, steps: list
 
 
 def _low_rank(
-    network: Network, gradients: list[Gradients], r: int, a: float, b: float, lr: float, steps: list[int]
+    network: Network,
+    gradients: list[Gradients],
+    r: int,
+    a: float,
+    b: float,
+    lr: float,
+    steps: list[int],
 ) -> _Curve:
     m = network.width
     start = Start(n=m, m=m, r=r, nu_A=a / m, nu_B=b / m)

@@ -144,7 +144,9 @@ def train_factors(
     return found
 
 
-def train_weights(network: Network, settings: Settings, steps: Sequence[int]) -> dict[int, list[float]]:
+def train_weights(
+    network: Network, settings: Settings, steps: Sequence[int]
+) -> dict[int, list[float]]:
     """ν[ΔW] of every layer after each of the steps, training the weights at the rate η_A."""
     weights = [W.clone().requires_grad_() for W in network.weights]
     optimizer = _optimizer(weights, [], settings)
@@ -178,9 +180,7 @@ def _loss(
     return (x - y).square().mean()
 
 
-def _optimizer(
-    A: list[Tensor], B: list[Tensor], settings: Settings
-) -> torch.optim.Optimizer:
+def _optimizer(A: list[Tensor], B: list[Tensor], settings: Settings) -> torch.optim.Optimizer:
     sides = ((A, settings.lr_A, settings.eps_A, settings.decay_A),)
     if B:
         sides += ((B, settings.rate_B, settings.eps_B, settings.decay_B),)

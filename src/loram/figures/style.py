@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CYCLE", "GREY", "INK", "FigureError", "canvas", "save", "write_csv"]
+__all__ = ["CYCLE", "GREY", "INK", "FigureError", "canvas", "mathtext", "save", "write_csv"]
 
 # Okabe and Ito's colours, told apart also by the colour-blind; dashes tell them apart in print.
 CYCLE = (
@@ -21,6 +21,27 @@ INK, GREY = "#000000", "#6E6E6E"
 
 class FigureError(ValueError):
     """A figure can't be drawn; the message says what was expected and what to do."""
+
+
+# Names of the paper in plain text, as CSV files and legends have them, and as mathematics.
+_SYMBOLS = {
+    "ν[W_LoRA]": r"$\nu[W_\mathrm{LoRA}]$",
+    "ν[ΔW]": r"$\nu[\Delta W]$",
+    "η_A": r"$\eta_A$",
+    "η_B": r"$\eta_B$",
+    "σ_A²": r"$\sigma_A^2$",
+    "σ_B²": r"$\sigma_B^2$",
+    "A⁰": "$A^0$",
+    "B⁰": "$B^0$",
+    "k₁γt": r"$k_1\gamma t$",
+}
+
+
+def mathtext(label: str) -> str:
+    """A label with the paper's symbols set as mathematics."""
+    for plain, maths in _SYMBOLS.items():
+        label = label.replace(plain, maths)
+    return label
 
 
 def canvas(
