@@ -14,24 +14,12 @@ import math
 import warnings
 from pathlib import Path
 
-import torch
-
-from loram.dynamics import Start, adam, matched_rate
+from loram.dynamics import adam, matched_rate
 from loram.magnitude import log_gain
-from loram.peft.attach import attach
-from loram.peft.starts import starts
-from loram.train.model import load_pretrained
+from loram.train.matching import layer_starts
 from loram.train.run import run
 from loram.train.settings import TrainSettings
 from paired import RUNS, report
-
-
-def begin(settings: TrainSettings) -> list[Start]:
-    """Every layer as the run is going to start it."""
-    torch.manual_seed(settings.seed)
-    model, _ = load_pretrained(settings.model, torch.float32)
-    adapted, _ = attach(model, settings.row, rank=settings.rank, alpha=settings.lora_alpha)
-    return list(starts(adapted).values())
 
 
 def log_mean(updates: list[float]) -> float:
@@ -67,7 +55,7 @@ def main() -> None:
         max_grad_norm=0.0,  # clipping by the global norm is outside of what is predicted
         save_every=options.steps,
     )
-    reference = begin(common)
+    reference = layer_starts(common) or []
     least = min(min(layer.n, layer.m) for layer in reference)
     tenth = log_gain(least, least, options.rank) / 10
     name = f"{Path(options.model).name}-{options.steps}-{options.lr:g}"
@@ -77,7 +65,7 @@ def main() -> None:
     for method in ("pissa", "olora", "loram", f"loram(gain={tenth:.3g})"):
         print(method)
         settings = common.model_copy(update={"method": method})
-        layers = begin(settings)
+        layers = layer_starts(settings) or []
         rate = matched_rate(layers, reference, options.lr, steps=options.steps)
         same = adam.drift([options.lr] * options.steps)
         ratio = log_mean([adam.update(layer, same) for layer in layers])

@@ -1,28 +1,21 @@
 """Our own figure: what runs of `loram train` moved, beside what the Adam prediction says.
 
 The prediction needs the start, the learning rates and one number, the persistence p of the
-gradients, which is between 0 and 1: hence a band. Measured is inside it as long as the prediction's
-assumptions hold, and where it is inside says what p was.
+gradients, which is between 0 and 1: hence a band. Where in it the measurement lies says what p was.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from loram.dynamics import Start, adam
+from loram.diagnose.errors import DiagnoseError
+from loram.diagnose.growth import Grown, Prediction, grown, persistence_of
+from loram.diagnose.log import read_run
 from loram.figures.equivalence import geometric_mean
 from loram.figures.style import CYCLE, FigureError, canvas, mathtext, save, write_csv
-from loram.train.rates import learning_rates
-from loram.train.settings import TrainSettings
 
 __all__ = ["Against", "draw_runs"]
-
-Layers = dict[str, list[float]]  # name → ν[A], ν[B], ν[W_LoRA]
 
 
 class Against(NamedTuple):
@@ -33,28 +26,15 @@ class Against(NamedTuple):
         measured: ν[W_LoRA].
         straight: measured over predicted at p = 1.
         walk: measured over predicted at p = 0.
-        persistence: the p at which the prediction is what was measured; outside [0, 1] where none
-            of them is.
+        persistence: the p at which the prediction is what was measured, outside [0, 1] where none
+            is; None where both ends of the band are the same.
     """
 
     name: str
     measured: float
     straight: float
     walk: float
-    persistence: float
-
-
-@dataclass(frozen=True)
-class _Run:
-    name: str
-    starts: list[Start]
-    ratio: float
-    rates: list[float]
-    updates: dict[int, list[float]]  # step → ν[W_LoRA] of the layers
-
-    def predicted(self, moved: float) -> float:
-        """Geometric mean of ν[W_LoRA] over layers, after a drift of D."""
-        return geometric_mean([adam.update(each, moved, ratio=self.ratio) for each in self.starts])
+    persistence: float | None
 
 
 def draw_runs(picture: Path, folders: Sequence[Path]) -> list[Against]:
@@ -62,7 +42,7 @@ def draw_runs(picture: Path, folders: Sequence[Path]) -> list[Against]:
 
     Args:
         picture: PNG; SVG and CSV go to the same name.
-        folders: of runs by `loram train` that have an adapter of one rank.
+        folders: of runs by `loram train` that have an adapter.
 
     Raises:
         FigureError: no folders, or one that is not such a run.
@@ -77,16 +57,13 @@ def draw_runs(picture: Path, folders: Sequence[Path]) -> list[Against]:
     )
     rows: list[tuple[object, ...]] = []
     found: list[Against] = []
-    for run, axes in zip(runs, panels, strict=False):
-        steps = [step for step in sorted(run.updates) if min(run.updates[step]) > 0]
-        if not steps:
-            raise FigureError(f"{run.name}: nothing has moved, so there is nothing to draw")
-        walk, straight = (
-            [run.predicted(adam.drift(run.rates[:t], persistence=p)) for t in steps] for p in (0, 1)
-        )
-        measured = [geometric_mean(run.updates[t]) for t in steps]
-        low, high = ([_quantile(run.updates[t], q) for t in steps] for q in (0.25, 0.75))
-        blue, orange = CYCLE[0][0], CYCLE[1][0]
+    blue, orange = CYCLE[0][0], CYCLE[1][0]
+    for (name, history), axes in zip(runs, panels, strict=False):
+        steps = [each.step for each in history]
+        means = [_mean(each) for each in history]
+        walk, straight = [each.walk for each in means], [each.straight for each in means]
+        measured = [each.measured for each in means]
+        low, high = ([_quantile(each, q) for each in history] for q in (0.25, 0.75))
         axes.fill_between(
             *(steps, walk, straight), color=orange, alpha=0.3, linewidth=0, label="Adam prediction"
         )
@@ -96,93 +73,74 @@ def draw_runs(picture: Path, folders: Sequence[Path]) -> list[Against]:
             *(steps, low, high), color=blue, alpha=0.2, linewidth=0, label="middle half of layers"
         )
         axes.plot(steps, measured, color=blue, linewidth=2, label="measured, geometric mean")
-        axes.set_title(run.name, loc="left", fontsize=11)
+        axes.set_title(name, loc="left", fontsize=11)
         axes.set_yscale("log")
-        found.append(_against(run, steps[-1], measured[-1], straight[-1], walk[-1]))
-        rows += zip(
-            *([run.name] * len(steps), steps, measured, low, high, walk, straight), strict=True
+        last = means[-1]
+        found.append(
+            Against(
+                name,
+                last.measured,
+                last.measured / last.straight,
+                last.measured / last.walk,
+                persistence_of(last),
+            )
         )
+        rows += [
+            (name, *values)
+            for values in zip(steps, measured, low, high, walk, straight, strict=True)
+        ]
     for axes in panels[len(runs) :]:
         axes.set_visible(False)
     for axes in panels[max(len(runs) - columns, 0) : len(runs)]:
         axes.set_xlabel("step")
         axes.tick_params(labelbottom=True)
     for axes in panels[::columns]:
-        axes.set_ylabel(mathtext("ν[W_LoRA]"))
+        axes.set_ylabel(mathtext("update magnitude ν[W_LoRA]"))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=min(2 + columns, 5),
-        frameon=False,
-        fontsize=9,
+        *(handles, labels), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )
-    columns_of = ("run", "step", "nu_update", "quartile_1", "quartile_3", "walk", "straight")
-    write_csv(picture, columns_of, rows)
+    headings = ("run", "step", "nu_update", "quartile_1", "quartile_3", "predicted_p0")
+    write_csv(picture, (*headings, "predicted_p1"), rows)
     save(figure, picture)
     return found
 
 
-def _against(run: _Run, last: int, measured: float, straight: float, walk: float) -> Against:
-    """The measured end of a run beside the predicted ones; p by bisection on the drift."""
-    least = adam.drift(run.rates[:last], persistence=0)
-    most = adam.drift(run.rates[:last], persistence=1)
-    low, high = math.log(least) - 20, math.log(most) + 20
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if run.predicted(math.exp(middle)) < measured else (low, middle)
-    # After one step that moves, both ends are the same drift.
-    p = (math.exp(low) - least) / (most - least) if most > least else math.nan
-    return Against(run.name, measured, measured / straight, measured / walk, p)
-
-
-def _read(folder: Path) -> _Run:
-    """A run's start and magnitudes.
+def _read(folder: Path) -> tuple[str, list[Grown]]:
+    """A run's name, and its steps from the first that has moved every layer.
 
     Raises:
-        FigureError: the folder is not a run with an adapter.
+        FigureError: the folder is not a run with an adapter that has moved.
     """
     try:
-        settings = TrainSettings.model_validate_json((folder / "settings.json").read_text())
-        lines = (folder / "magnitudes.jsonl").read_text().splitlines()
-    except (OSError, ValidationError) as error:
+        run = read_run(folder)
+    except DiagnoseError as error:
         raise FigureError(
-            f"{folder}: expected the folder of a run by `loram train` with an adapter, which holds "
-            f"settings.json and magnitudes.jsonl ({error})"
+            f"{folder}: expected the folder of a run by `loram train`: {error}"
         ) from error
-    logged = _rows(folder, lines)
-    if 0 not in logged:
-        raise FigureError(f"{folder}/magnitudes.jsonl: expected a line of step 0, the start")
-    root = math.sqrt(settings.rank) if settings.rslora or settings.row.rslora else settings.rank
-    ratio = settings.row.lr_ratio if settings.lr_ratio is None else settings.lr_ratio
-    starts = [
-        # The prediction under Adam does not depend on the sizes n and m.
-        Start(0, 0, settings.rank, nu_A=each[0], nu_B=each[1], scaling=settings.lora_alpha / root)
-        for each in logged[0].values()
+    history = [
+        each
+        for each in grown(run)
+        if min(min(p.measured, p.walk) for p in each.layers.values()) > 0
     ]
-    updates = {step: [each[2] for each in layers.values()] for step, layers in logged.items()}
-    return _Run(
-        f"{settings.method}, lr {settings.lr:g}", starts, ratio, learning_rates(settings), updates
+    if not history:
+        raise FigureError(
+            f"{folder}: expected a run with an adapter and some steps, got no magnitudes that grow "
+            "from a step 0 (full fine-tuning logs none)"
+        )
+    return f"{run.settings.method}, lr {run.settings.lr:g}", history
+
+
+def _mean(step: Grown) -> Prediction:
+    """Geometric means over layers."""
+    layers = step.layers.values()
+    return Prediction(
+        measured=geometric_mean([each.measured for each in layers]),
+        walk=geometric_mean([each.walk for each in layers]),
+        straight=geometric_mean([each.straight for each in layers]),
     )
 
 
-def _rows(folder: Path, lines: list[str]) -> dict[int, Layers]:
-    """Step → layers. A last line that a kill left half written is not read."""
-    rows: dict[int, Layers] = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            rows[int(row["step"])] = row["layers"]
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break
-            raise FigureError(
-                f"{folder}/magnitudes.jsonl, line {number}: expected a JSON object with step and "
-                f"layers ({error})"
-            ) from error
-    return rows
-
-
-def _quantile(values: list[float], q: float) -> float:
-    return sorted(values)[round(q * (len(values) - 1))]
+def _quantile(step: Grown, q: float) -> float:
+    values = sorted(each.measured for each in step.layers.values())
+    return values[round(q * (len(values) - 1))]

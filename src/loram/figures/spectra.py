@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from loram.figures.style import CYCLE, INK, FigureError, canvas, mathtext, save, write_csv
+from loram.figures.style import CYCLE, INK, FigureError, canvas, save, write_csv
 from loram.magnitude import log_gain, spectral_gains
 from loram.train.model import load_pretrained
 from loram.train.smollm2 import EmbeddedModelError
@@ -90,7 +90,7 @@ def draw_spectra(
     panels_of = [(name, kind, each) for name, ks in models.items() for kind, each in ks.items()]
     if not panels_of:
         raise FigureError("expected models with linear layers in numbered blocks, found none")
-    columns = min(len(panels_of), 4)
+    columns = min(len(panels_of), 5)
     lines = math.ceil(len(panels_of) / columns)
     figure, panels = canvas(
         lines, columns, size=(1 + 2.7 * columns, 0.8 + 2.3 * lines), sharey=True
@@ -102,7 +102,7 @@ def draw_spectra(
         n, m = weights[0].shape
         spectra: list[Tensor] = []
         for W in weights:
-            spectra.append(spectral_gains(W))
+            spectra.append(spectral_gains(W).cpu())
             tick(1)
         low, middle, high = torch.stack(spectra).quantile(
             torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64), dim=0
@@ -131,9 +131,10 @@ def draw_spectra(
     for axes in panels[::columns]:
         axes.set_ylabel("gain Q[r]")
     first = panels[0]
-    for colour, _ in colours.values():
-        first.plot([], [], color=colour, linewidth=2, label="Q[r], median and middle 80 %")
-    first.plot([], [], color=INK, linestyle="--", label=mathtext("log r / log min(n, m)"))
+    for name, (colour, _) in colours.items():
+        label = f"{name}: Q[r], median and middle 80 %"
+        first.plot([], [], color=colour, linewidth=2, label=label)
+    first.plot([], [], color=INK, linestyle="--", label="log r / log min(n, m)")
     handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     write_csv(picture, ("model", "kind", "n", "m", "r", "q10", "median", "q90", "log_gain"), rows)

@@ -15,13 +15,13 @@ _ORTHONORMAL = 1e-3
 
 @torch.no_grad()
 def starts(model: nn.Module, adapter: str | None = None) -> dict[str, Start]:
-    """Sizes, rank, scaling, ν[A⁰] and ν[B⁰] of every layer of an untrained adapter, by its name.
+    """Sizes, rank, scaling, ν[A⁰] and ν[B⁰] of an adapter's layers, by name.
 
     The factors' shape is read too: orthonormal where the rows of A⁰ and the columns of B⁰ are, up
     to one scale each and leaving out a factor that is zero; else it is taken for Gaussian.
 
     Args:
-        model: with the adapter, of any method, before its first step.
+        model: with the adapter, of any method; but for LoRAM's, before its first step.
         adapter: its name; the active one by default.
 
     Raises:
@@ -29,8 +29,9 @@ def starts(model: nn.Module, adapter: str | None = None) -> dict[str, Start]:
     """
     found: dict[str, Start] = {}
     for family in families(model, adapter):
-        dB, dA, B0, A0, scaling = family.stack()
-        A, B = A0 + dA, B0 + dB  # (layers, r, m), (layers, n, r)
+        start, scaling = family.start(), family.scaling().tolist()
+        scale = start.scale[:, None, None].to(start.A.dtype)
+        A, B = scale * start.A, scale * start.B  # (layers, r, m), (layers, n, r)
         nu_A, nu_B = A.square().mean((1, 2)).tolist(), B.square().mean((1, 2)).tolist()
         scaled = _scaled_identity(A @ A.mT) & _scaled_identity(B.mT @ B)
         for i, name in enumerate(family.names):
@@ -40,7 +41,7 @@ def starts(model: nn.Module, adapter: str | None = None) -> dict[str, Start]:
                 r=A.shape[1],
                 nu_A=nu_A[i],
                 nu_B=nu_B[i],
-                scaling=float(scaling[i]),
+                scaling=scaling[i],
                 shape="orthonormal" if scaled[i] else "gaussian",
             )
     return found
