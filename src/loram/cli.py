@@ -8,10 +8,11 @@ loram run -- accelerate launch train.py
 import inspect
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,9 @@ from rich.table import Table
 
 from loram._version import __version__
 from loram.diagnose import DiagnoseError, Report, Spectrum
+from loram.dynamics.equivalence import Optimizer
+from loram.dynamics.matching import Rule
+from loram.figures import FigureError, Which
 from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
@@ -37,7 +41,9 @@ from loram.train.smollm2 import EmbeddedModelError
 __all__ = ["app", "main"]
 
 # Mistakes of a user, whose message says what to do: no traceback.
-USER_ERRORS = (LoramError, DataError, DiagnoseError, ModelError, EmbeddedModelError, RunError)
+USER_ERRORS = (
+    *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
+)
 
 app = typer.Typer(
     name="loram",
@@ -262,26 +268,146 @@ def diagnose(
 
 def _show(report: Report) -> None:
     console.print(report.title, highlight=False, markup=False, soft_wrap=True)
-    table = Table(
-        *map(escape, report.summary.headings),
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for column in table.columns:
-        column.no_wrap = True
-        column.overflow = "ignore"
-    for row in report.summary.rows:
-        table.add_row(*(escape(_cell(value)) for value in row))
-    console.print(table, highlight=False)
+    _grid(report.summary.headings, report.summary.rows)
     for line in report.advice:
         console.print(f"[yellow]![/yellow] {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _grid(
+    headings: Sequence[str], rows: Iterable[Sequence[str | float | None]], *, wrap: bool = False
+) -> None:
+    table = Table(*map(escape, headings), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in [] if wrap else table.columns:
+        column.no_wrap = True
+        column.overflow = "ignore"
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row))
+    console.print(table, highlight=False)
 
 
 def _cell(value: str | float | None) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else f"{value:.3g}"
+
+
+@app.command()
+def equivalents(
+    rank: Annotated[int, typer.Option(min=1, help="r")] = 16,
+    alpha: Annotated[float | None, typer.Option(help="lora_alpha; by default r.")] = None,
+    rslora: Annotated[bool, typer.Option("--rslora", help="s = alpha / sqrt(r).")] = False,
+    lr: Annotated[float, typer.Option(help="Learning rate of A.")] = 2e-4,
+    lr_ratio: Annotated[
+        float | None,
+        typer.Option(help="That of B over that of A; by default 1, or the method's with --match."),
+    ] = None,
+    optimizer: Annotated[Optimizer, typer.Option(help="Of both factors.")] = "adamw",
+    eps: Annotated[float, typer.Option(help="Adam's.")] = 1e-8,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of both factors.")] = 0.0,
+    zero_b: Annotated[bool, typer.Option(help="B starts at zero, as LoRA's does.")] = True,
+    match: Annotated[
+        str | None, typer.Option(help="A method that --lr works for; `full` is one too.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Methods to take that rate to, joined by commas.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Where --match reads how methods start.")] = "smollm2",
+    steps: Annotated[int, typer.Option(min=1, help="Length of the run, for --match.")] = 500,
+    persistence: Annotated[
+        float, typer.Option(min=0, max=1, help="How far gradients keep their sign, for --match.")
+    ] = 1.0,
+) -> None:
+    """Other ways to write your LoRA run; or its learning rate, taken to another method.
+
+    Scaling, the size of the starting factors and the learning rates act through their products
+    only: every row of the table is the same run. With `--match`, the rates at which other methods
+    move the weights equally far, as predicted from how each starts on the model.
+
+    Examples: `loram equivalents --alpha 32 --lr 1e-4`,
+    `loram equivalents --match lora --lr 2e-4 --to pissa,loram`
+    """
+    from loram.dynamics import Settings
+    from loram.dynamics import table as tables
+
+    if (match is None) != (to is None):
+        raise typer.BadParameter("--match and --to go together: a method, and those to compare")
+    if match is not None and to is not None:
+        asked = {"model": model, "method": match, "rank": rank, "alpha": alpha, "rslora": rslora}
+        reference = TrainSettings.model_validate({**asked, "lr": lr, "lr_ratio": lr_ratio})
+        rule = "adam" if optimizer in ("adam", "adamw") else "sgd"
+        _match(reference, to, rule, steps, persistence)
+        return
+    scaling = (rank if alpha is None else alpha) / (rank**0.5 if rslora else rank)
+    try:
+        run_of = Settings(
+            scaling=scaling,
+            size_B=0.0 if zero_b else 1.0,
+            lr_A=lr,
+            lr_B=lr * (1.0 if lr_ratio is None else lr_ratio),
+            optimizer=optimizer,
+            eps_A=eps,
+            eps_B=eps,
+            decay_A=weight_decay,
+            decay_B=weight_decay,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    rows = tables.equivalents(run_of, rank)
+    headings, cells = tables.as_table(rows)
+    _grid(headings, cells, wrap=True)
+    for note in tables.notes(rows):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def _match(reference: TrainSettings, to: str, rule: Rule, steps: int, persistence: float) -> None:
+    from loram.train.matching import Matched, matched_rates
+
+    names = [name.strip() for name in re.split(r",(?![^(]*\))", to)]
+    _quiet()
+    with Bars(console) as bars:
+        found = matched_rates(
+            reference, names, rule=rule, steps=steps, persistence=persistence, stage=bars
+        )
+    _grid(Matched._fields, found)
+    console.print(
+        f"Equal predicted ν[W_LoRA] after {steps} steps, in the geometric mean over layers.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def figures(
+    which: Annotated[Which, typer.Argument(help="Of the paper, or growth: of your own runs.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="For growth: folders of runs by `loram train`.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for PNG, SVG and CSV.")] = Path("figures"),
+    steps: Annotated[int, typer.Option(min=2, help="Of each run of 2a and 2b.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of 2a and 2b.")] = 0,
+) -> None:
+    """Draw the paper's figures 2a, 2b and 3 anew, or what your runs moved beside the prediction.
+
+    2a: settings that are one run (Proposition 1). 2b: growth from several starts (Proposition 2).
+    3: spectral gains of SmolLM2 and MiniLM beside LoRAM's logarithm. growth: ν[W_LoRA] of runs.
+
+    Example: `loram figures growth runs/lora runs/loram`
+    """
+    from loram.figures import draw
+
+    _quiet()
+    with Bars(console) as bars:
+        files, found = draw(
+            which,
+            out,
+            runs=runs or (),
+            steps=steps,
+            seed=seed,
+            begin=lambda total: bars("drawing", total),
+        )
+    _grid(found[0]._fields, found)
+    for file in files:
+        console.print(str(file), highlight=False, soft_wrap=True)
 
 
 @app.command()

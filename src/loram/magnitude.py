@@ -20,6 +20,7 @@ __all__ = [
     "nu_update",
     "spectral_concentration",
     "spectral_gain",
+    "spectral_gains",
 ]
 
 # Entries read at a time, at most 1 MiB in float32, in runs whose squares are summed in float32
@@ -148,6 +149,17 @@ def spectral_gain(W: Tensor, r: int) -> float:
     """
     sigma = _singular_values(W, r)
     return float(sigma[:r].sum() ** 2 / (r * (sigma**2).sum()))
+
+
+def spectral_gains(W: Tensor) -> Tensor:
+    """Q[1], …, Q[R] (R,) of W (n, m), float64, by one decomposition (eq. 10).
+
+    Raises:
+        ValueError: W is all zero, or not a matrix.
+    """
+    sigma = _singular_values(W, 1)
+    ranks = torch.arange(1, len(sigma) + 1, dtype=sigma.dtype, device=sigma.device)
+    return sigma.cumsum(0) ** 2 / (ranks * (sigma**2).sum())
 
 
 def log_gain(n: int, m: int, r: int) -> float:

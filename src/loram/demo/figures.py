@@ -1,15 +1,13 @@
 """The demo's two pictures, each with its tidy data beside it."""
 
-import csv
 import json
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-__all__ = ["draw_losses", "draw_magnitudes"]
+from loram.figures.style import CYCLE, canvas, save, write_csv
 
-# Okabe and Ito's colours, told apart also by the colour-blind; dashes tell them apart in print.
-_STYLES = (("#0072B2", "-"), ("#E69F00", "--"), ("#D55E00", "-"), ("#009E73", "-."))
+__all__ = ["draw_losses", "draw_magnitudes"]
 
 
 def draw_losses(logs: dict[str, Path], picture: Path) -> Path:
@@ -24,13 +22,13 @@ def draw_losses(logs: dict[str, Path], picture: Path) -> Path:
     }
     _save_csv(picture, "loss", curves)
     figure, axes = _axes("step", "training loss (nats per answer token)")
-    for (name, curve), (colour, dashes) in zip(curves.items(), cycle(_STYLES), strict=False):
+    for (name, curve), (colour, dashes) in zip(curves.items(), cycle(CYCLE), strict=False):
         steps, losses = zip(*curve, strict=True)
         axes.plot(steps, losses, color=colour, linewidth=0.8, alpha=0.35)
         axes.plot(steps, _smooth(losses), color=colour, linestyle=dashes, linewidth=2, label=name)
     axes.legend(frameon=False)
     axes.set_title("Loss on the batches, one learning rate, one seed", loc="left", fontsize=11)
-    return _save(figure, picture)
+    return save(figure, picture)
 
 
 def draw_magnitudes(logs: dict[str, Path], picture: Path) -> Path:
@@ -42,7 +40,7 @@ def draw_magnitudes(logs: dict[str, Path], picture: Path) -> Path:
     """
     figure, axes = _axes("step", "update magnitude ν[W_LoRA]")
     medians: dict[str, list[tuple[int, float]]] = {}
-    for (name, log), (colour, dashes) in zip(logs.items(), cycle(_STYLES), strict=False):
+    for (name, log), (colour, dashes) in zip(logs.items(), cycle(CYCLE), strict=False):
         steps: list[int] = []
         quartiles: list[tuple[float, float, float]] = []
         for row in _lines(log):
@@ -64,34 +62,19 @@ def draw_magnitudes(logs: dict[str, Path], picture: Path) -> Path:
     axes.set_title(
         "How far the weights have moved (median layer, middle half)", loc="left", fontsize=11
     )
-    return _save(figure, picture)
+    return save(figure, picture)
 
 
 def _axes(x: str, y: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), dpi=144, layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = canvas()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
     return figure, axes
 
 
-def _save(figure: Any, picture: Path) -> Path:
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture)
-    return picture
-
-
 def _save_csv(picture: Path, column: str, curves: dict[str, list[tuple[int, float]]]) -> None:
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    with picture.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "step", column])
-        for name, curve in curves.items():
-            writer.writerows([name, step, value] for step, value in curve)
+    rows = [(name, *point) for name, curve in curves.items() for point in curve]
+    write_csv(picture, ("method", "step", column), rows)
 
 
 def _smooth(values: tuple[float, ...], window: int = 5) -> list[float]:

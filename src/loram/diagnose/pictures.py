@@ -5,6 +5,9 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
+from loram.figures.style import canvas
+from loram.figures.style import save as save_picture
+
 __all__ = ["GREY", "panels", "save", "styles"]
 
 # Okabe and Ito's colours without yellow, told apart also by the colour-blind; markers go on.
@@ -20,19 +23,10 @@ def styles() -> Iterator[tuple[str, str]]:
 
 def panels(count: int) -> tuple[Any, list[Any]]:
     """A figure with `count` axes side by side, without clutter."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.2 * count, 4.4), dpi=144, layout="constrained")
-    drawn: list[Any] = list(figure.subplots(1, count, squeeze=False)[0])
-    for axes in drawn:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, linewidth=0.6)
-    return figure, drawn
+    return canvas(1, count, size=(6.2 * count, 4.4))
 
 
 def save(figure: Any, stem: Path) -> list[Path]:
     """PNG and SVG."""
-    written = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for picture in written:
-        figure.savefig(picture)
-    return written
+    picture = save_picture(figure, stem.with_suffix(".png"))
+    return [picture, picture.with_suffix(".svg")]

@@ -4,11 +4,15 @@
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loram.dynamics.equivalence import Settings, equivalent
 
-__all__ = ["Equivalent", "equivalents"]
+__all__ = ["Equivalent", "as_table", "equivalents", "notes"]
+
+
+_ADAPTIVE = ("adam", "adamw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def equivalents(run: Settings, rank: int) -> list[Equivalent]:
 
     At s = 1 (`lora_alpha = r`) with all of s in B's learning rate (LoRA+), shared by both factors,
     or all in A; and at s = √r (`lora_alpha = r` with `use_rslora`), the rest in B's rate. A row
-    that would repeat an earlier one is left out, as is most of them where s is 1 already.
+    that would repeat an earlier one is left out.
 
     Args:
         run: with `size_A = 1`, and `size_B` 1, or 0 for a zero B.
@@ -57,10 +61,10 @@ def equivalents(run: Settings, rank: int) -> list[Equivalent]:
     s, root = run.scaling, math.sqrt(run.scaling)
     found = {
         "as given": run,
-        "s = 1, all of s in B (LoRA+)": equivalent(run, 1.0, s),
+        "s = 1, all in B (LoRA+)": equivalent(run, 1.0, s),
         "s = 1, shared": equivalent(run, root, root),
-        "s = 1, all of s in A": equivalent(run, s, 1.0),
-        "s = √r (rsLoRA), the rest in B": equivalent(run, 1.0, s / math.sqrt(rank)),
+        "s = 1, all in A": equivalent(run, s, 1.0),
+        "s = √r, the rest in B": equivalent(run, 1.0, s / math.sqrt(rank)),
     }
     rows: list[Equivalent] = []
     for name, settings in found.items():
@@ -69,6 +73,50 @@ def equivalents(run: Settings, rank: int) -> list[Equivalent]:
         scaling = settings.scaling
         rows.append(Equivalent(name, settings, scaling * rank, scaling * math.sqrt(rank)))
     return rows
+
+
+def as_table(rows: Sequence[Equivalent]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, a column a way; ε only for Adam, λ only where there is decay."""
+    run = rows[0].settings
+    lines = {
+        "s": [row.settings.scaling for row in rows],
+        "alpha": [row.alpha for row in rows],
+        "alpha, rslora": [row.alpha_rslora for row in rows],
+        "A⁰ ×": [row.settings.size_A for row in rows],
+        "B⁰ ×": [row.settings.size_B for row in rows],
+        "η_A": [row.settings.lr_A for row in rows],
+        "η_B": [row.settings.rate_B for row in rows],
+        "η_B/η_A": [row.ratio for row in rows],
+    }
+    if run.size_B == 0:
+        del lines["B⁰ ×"]
+    if run.optimizer in _ADAPTIVE:
+        lines["ε_A"] = [row.settings.eps_A for row in rows]
+        lines["ε_B"] = [row.settings.eps_B for row in rows]
+    if run.decay_A or run.decay_B:
+        lines["λ_A"] = [row.settings.decay_A for row in rows]
+        lines["λ_B"] = [row.settings.decay_B for row in rows]
+    cells = [[name, *(f"{value:.4g}" for value in values)] for name, values in lines.items()]
+    return ["", *(row.name for row in rows)], cells
+
+
+def notes(rows: Sequence[Equivalent]) -> list[str]:
+    """What the rows need to be one run."""
+    found = [
+        "One run only without clipping by the global gradient norm: max_grad_norm=0 (the Trainer's "
+        "default, 1.0, clips each column differently)."
+    ]
+    if rows[0].settings.optimizer in _ADAPTIVE:
+        found.append(
+            "Adam's ε moves with the learning rate. Left as it is, they differ where gradients are "
+            "not far above it."
+        )
+    if not all(row.stock for row in rows):
+        found.append(
+            "A⁰ × and B⁰ ×: multiply the starting factors by this. PEFT has no option for it; "
+            "columns with 1 (or a zero B) need alpha and learning rates alone."
+        )
+    return found
 
 
 def _same(a: Settings, b: Settings) -> bool:

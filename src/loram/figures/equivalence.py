@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from loram.dynamics import Settings, equivalent
 from loram.dynamics.equivalence import Optimizer
 from loram.figures.mlp import Network, gaussian_factors, train_factors
 from loram.figures.style import CYCLE, INK, canvas, mathtext, save, write_csv
 
-__all__ = ["PARTS", "draw_equivalence", "geometric_mean"]
+__all__ = ["PARTS", "Apart", "draw_equivalence", "geometric_mean"]
 
 PARTS: dict[str, tuple[float, float]] = {
     "as it is": (0.0, 0.0),
@@ -21,6 +22,23 @@ PARTS: dict[str, tuple[float, float]] = {
 """Where the scaling is written → the powers of s that move into A and into B."""
 
 
+PLAIN = "s = 1, nothing else changed"
+
+
+class Apart(NamedTuple):
+    """Runs under one optimiser.
+
+    Attributes:
+        optimizer: its name.
+        equivalent: largest relative difference of ν[W_LoRA] between equivalent runs, over steps.
+        plain: ν[W_LoRA] of those over that of the run at s = 1, after the last step.
+    """
+
+    optimizer: str
+    equivalent: float
+    plain: float
+
+
 def draw_equivalence(
     picture: Path,
     *,
@@ -30,7 +48,7 @@ def draw_equivalence(
     lr: float = 5e-5,
     steps: int = 200,
     tick: Callable[[int], None] = lambda n: None,
-) -> float:
+) -> list[Apart]:
     """Draw ν[W_LoRA] over steps, under SGD and Adam, and write its data.
 
     Args:
@@ -43,14 +61,14 @@ def draw_equivalence(
         tick: told of every run that is done.
 
     Returns:
-        The largest relative difference between equivalent runs, over steps and optimisers.
+        How far apart the runs end up, for each optimiser.
     """
     network = network or Network()
     start = gaussian_factors(network, r, 1 / network.width, 0.0, seed=network.seed)
     seen = sorted({round(i * steps / 40) for i in range(41)} | {0})
     figure, panels = canvas(1, 2, size=(9.6, 4.2))
     rows: list[tuple[object, ...]] = []
-    apart = 0.0
+    found_apart: list[Apart] = []
     optimizers: tuple[tuple[Optimizer, str], ...] = (("sgd", "SGD"), ("adam", "Adam"))
     for axes, (optimizer, title) in zip(panels, optimizers, strict=True):
         # B⁰ = 0, the paper's Noise & Zeros.
@@ -61,7 +79,7 @@ def draw_equivalence(
             runs[f"s = {settings.scaling:g}, {where}"] = settings
         plain = Settings(scaling=1.0, size_B=0.0, lr_A=lr, optimizer=optimizer)
         curves: dict[str, list[float]] = {}
-        for name, settings in {**runs, "s = 1, nothing else changed": plain}.items():
+        for name, settings in {**runs, PLAIN: plain}.items():
             found = train_factors(network, start, settings, seen)
             curves[name] = [geometric_mean(found[step]) for step in seen]
             rates = (settings.lr_A, settings.rate_B)
@@ -71,9 +89,17 @@ def draw_equivalence(
             ]
             tick(1)
         first, *others = (curves[name] for name in runs)
-        apart = max(
-            apart,
-            *(abs(b / a - 1) for other in others for a, b in zip(first, other, strict=True) if a),
+        found_apart.append(
+            Apart(
+                title,
+                max(
+                    abs(b / a - 1)
+                    for other in others
+                    for a, b in zip(first, other, strict=True)
+                    if a > 0
+                ),
+                first[-1] / curves[PLAIN][-1],
+            )
         )
         for i, (name, curve) in enumerate(curves.items()):
             colour, _ = CYCLE[i % len(CYCLE)]
@@ -105,7 +131,7 @@ def draw_equivalence(
         rows,
     )
     save(figure, picture)
-    return apart
+    return found_apart
 
 
 def geometric_mean(values: list[float]) -> float:

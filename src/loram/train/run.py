@@ -44,7 +44,7 @@ from loram.train.model import load_pretrained, pick_dtype
 from loram.train.settings import TrainSettings
 from loram.train.subject import StartError, Subject, begin
 
-__all__ = ["RunError", "Stage", "run", "versions"]
+__all__ = ["RunError", "Stage", "run", "silent", "versions"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +73,14 @@ class RunError(RuntimeError):
     """The run can't go on; the message says why and what to do."""
 
 
-def _silent(what: str, total: int | None) -> Callable[[int], None]:
+def silent(what: str, total: int | None) -> Callable[[int], None]:
+    """A `Stage` without bars: it logs."""
     logger.info(what)
     return lambda n: None
 
 
 def run(
-    settings: TrainSettings, out: Path, *, baseline: Path | None = None, stage: Stage = _silent
+    settings: TrainSettings, out: Path, *, baseline: Path | None = None, stage: Stage = silent
 ) -> dict[str, Any]:
     """Train, judge and save; returns what `results.json` holds.
 
