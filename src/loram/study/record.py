@@ -1,0 +1,74 @@
+"""What one run of a study leaves for the statistics."""
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Judged", "Record", "Status"]
+
+Status = Literal["done", "diverged", "failed"]
+"""`diverged` is a result, the worst there is; `failed` is an error that says nothing of a method."""
+
+
+class Judged(NamedTuple):
+    """One validation while training: steps done, seconds of training so far, metrics."""
+
+    step: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+class Record(BaseModel):
+    """One run, flat.
+
+    Attributes:
+        key: content address of the run: hash of its resolved settings and of versions.
+        model: as the settings name it.
+        task: likewise.
+        method: likewise.
+        rank: r.
+        lr: η_A.
+        seed: of data order, head and random factors; equal seeds are paired.
+        status: whether it came to its end.
+        metric: the task's main metric, which is tuned on.
+        better: whether more or less of it is better.
+        validation: metrics that are tuned on, after training; empty unless done.
+        test: metrics that are reported; empty unless done.
+        curve: validations while training, if any were asked for.
+        losses: training loss of each step.
+        update: geometric mean over layers of ν[W_LoRA] after training; None for full fine-tuning.
+        init_seconds: of the adapter's start, calibration included.
+        train_seconds: of all optimiser steps.
+        calibration_tokens: read by a data-driven start.
+        peak_memory_bytes: of the process, or of the GPU.
+        trainable: parameters.
+        error: message of a run that is not done.
+        settings: all of them.
+        versions: of what decides a number.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    model: str
+    task: str
+    method: str
+    rank: int
+    lr: float
+    seed: int
+    status: Status
+    metric: str
+    better: Literal["high", "low"]
+    validation: dict[str, float] = {}
+    test: dict[str, float] = {}
+    curve: tuple[Judged, ...] = ()
+    losses: tuple[float, ...] = ()
+    update: float | None = None
+    init_seconds: float | None = None
+    train_seconds: float | None = None
+    calibration_tokens: int | None = None
+    peak_memory_bytes: int | None = None
+    trainable: int | None = None
+    error: str | None = None
+    settings: dict[str, Any]
+    versions: dict[str, str] = {}

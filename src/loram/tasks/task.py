@@ -1,0 +1,119 @@
+"""What a task is: examples of one kind in three splits, and the metrics it is judged by."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+__all__ = [
+    "Better",
+    "Choice",
+    "Example",
+    "Kind",
+    "Labelled",
+    "Program",
+    "Request",
+    "Splits",
+    "Task",
+]
+
+Better = Literal["high", "low"]
+Kind = Literal["answers", "labels", "choices", "programs"]
+"""What a model does: writes an answer, labels a text, picks an option, writes a program."""
+
+
+class Example(NamedTuple):
+    """A question, and the answer a model should write."""
+
+    question: str
+    answer: str
+
+
+class Labelled(NamedTuple):
+    """One or two texts, and their class (int) or score (float)."""
+
+    first: str
+    second: str | None
+    label: int | float
+
+
+class Choice(NamedTuple):
+    """A question with options, of which one is right; trained on as its right answer's text."""
+
+    question: str
+    options: tuple[str, ...]
+    right: int
+
+
+class Program(NamedTuple):
+    """A programming problem: the prompt, a worked solution, and the tests a program must pass."""
+
+    question: str
+    answer: str
+    tests: str
+    entry_point: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Examples of one kind.
+
+    Attributes:
+        train: in the order they are used.
+        validation: to tune on; drawn from train where the source has none of its own.
+        test: to report; never trained or tuned on.
+    """
+
+    train: Sequence[Any]
+    validation: Sequence[Any]
+    test: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run asks of a task's data.
+
+    Attributes:
+        source: path or hub id; None for the task's own.
+        config: of a hub data set.
+        train_size: examples; None for all.
+        validation_size: examples.
+        test_size: examples; None for all.
+        seed: of the draw.
+    """
+
+    source: str | None = None
+    config: str | None = None
+    train_size: int | None = None
+    validation_size: int = 0
+    test_size: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One row of the table of tasks.
+
+    Attributes:
+        name: as `loram train --task` takes it.
+        what: in one line.
+        kind: of its examples.
+        metric: the main one, which is tuned on.
+        better: whether more or less of it is better.
+        load: splits on request; raises `DataError`.
+        score: for `labels`: (predictions, labels) → metrics. For `answers`: (written, reference) →
+            whether it is right. None for the rest.
+        classes: how many, for `labels`; 1 is a score to predict (regression).
+        source: hub id where the data is found by default; None if a path must be given.
+        paper: arXiv id or address of the benchmark.
+    """
+
+    name: str
+    what: str
+    kind: Kind
+    metric: str
+    better: Better
+    load: Callable[[Request], Splits]
+    score: Callable[[Any, Any], Any] | None = None
+    classes: int | None = None
+    source: str | None = None
+    paper: str = "-"
