@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 __all__ = ["Judged", "Record", "Status"]
 
 Status = Literal["done", "diverged", "failed"]
-"""`diverged` is a result, the worst there is; `failed` is an error that says nothing of a method."""
+"""`diverged` is a result, the worst there is; `failed` is an error and says nothing of a method."""
 
 
 class Judged(NamedTuple):
