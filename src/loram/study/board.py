@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
 
-from loram.study.plan import Block, Job, Plan
+from loram.study.job import Job
+from loram.study.plan import Block, Plan
 from loram.study.record import Record
 from loram.study.sweep import Ask, Outcome, State, advance
 

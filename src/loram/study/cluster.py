@@ -12,7 +12,6 @@ from typing import Any
 
 from loram.study.engine import Task
 from loram.study.errors import StudyError
-from loram.study.local import prepare_process
 from loram.study.worker import Execute, Lost, Reply, work
 
 __all__ = ["RayEngine"]
@@ -71,7 +70,7 @@ class RayEngine:
         self._actor: Any = ray.remote(
             num_cpus=threads, num_gpus=gpus, runtime_env={"env_vars": variables}
         )(_Actor)
-        self._with = (str(out.absolute()), os.getcwd(), execute, threads)
+        self._with = (str(out.absolute()), os.getcwd(), execute)
 
     @property
     def free(self) -> int:
@@ -115,12 +114,11 @@ class RayEngine:
 class _Actor:
     """A worker of the cluster."""
 
-    def __init__(self, out: str, where: str, execute: Execute, threads: int) -> None:
+    def __init__(self, out: str, where: str, execute: Execute) -> None:
         # Data and models may be named relative to where the study was started.
         if os.path.isdir(where):
             os.chdir(where)
         self._out, self._execute = Path(out), execute
-        prepare_process(threads)
 
     def work(self, task: Task) -> Reply:
         return work(task.job, self._out, self._execute, clean=task.clean)

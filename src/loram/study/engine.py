@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple, Protocol
 
-from loram.study.plan import Job
+from loram.study.job import Job
 from loram.study.worker import Reply
 
 __all__ = ["Engine", "EngineName", "Task"]

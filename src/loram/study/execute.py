@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loram.study.plan import Job
+from loram.study.job import Job
 from loram.study.record import Judged, Record, Status
 
 __all__ = ["execute", "record", "tidy"]
@@ -26,12 +26,26 @@ def execute(job: Job, folder: Path) -> Record:
     from loram.train.run import DivergedError, run
     from loram.train.settings import TrainSettings
 
+    _prepare_process(job.threads)
     began = time.perf_counter()
     try:
         results = run(TrainSettings.model_validate(job.settings), folder)
     except DivergedError as error:
         return record(job, "diverged", error=str(error), wall_seconds=time.perf_counter() - began)
     return _done(job, folder, results, time.perf_counter() - began)
+
+
+def _prepare_process(threads: int) -> None:
+    """Fix the threads; no bars of Transformers, no warnings that nobody can act on."""
+    import warnings
+
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
 
 
 def record(job: Job, status: Status, **values: Any) -> Record:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loram.study.board import Board, Row
-from loram.study.plan import Job
+from loram.study.job import Job
 from loram.study.record import Record
 
 __all__ = ["View", "table"]

@@ -15,7 +15,7 @@ from typing import Any
 from loram.study.engine import Task
 from loram.study.worker import Execute, Lost, Reply, work
 
-__all__ = ["LocalEngine", "prepare_process"]
+__all__ = ["LocalEngine"]
 
 # Read by the libraries when they are loaded, before a worker could say anything.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -90,7 +90,7 @@ class LocalEngine:
         ours, theirs = self._spawn.Pipe()
         process = self._spawn.Process(
             target=_main,
-            args=(theirs, self._out, self._execute, self._threads),
+            args=(theirs, self._out, self._execute),
             name="loram-worker",
         )
         with _environment(self._threads):
@@ -101,11 +101,10 @@ class LocalEngine:
         return worker
 
 
-def _main(pipe: Connection, out: Path, execute: Execute, threads: int) -> None:
+def _main(pipe: Connection, out: Path, execute: Execute) -> None:
     """A worker: jobs in, replies out, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the study's to answer
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    prepare_process(threads)
     while True:
         try:
             task: Task = pipe.recv()
@@ -120,19 +119,6 @@ def _die_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def prepare_process(threads: int) -> None:
-    """Fix the threads of a worker; no bars of Transformers, no warnings nobody can act on."""
-    import warnings
-
-    import torch
-    from transformers.utils import logging as transformers_logging
-
-    torch.set_num_threads(threads)
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
 
 
 def _end(worker: _Worker) -> None:

@@ -3,49 +3,17 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
 
 from loram.study.check import problems
 from loram.study.errors import StudyError
 from loram.study.grid import rate
+from loram.study.job import Job
 from loram.study.key import content, run_key
 from loram.study.settings import resolve
 from loram.study.spec import Spec
 from loram.study.sweep import Sweep
 
-__all__ = ["Block", "Job", "Plan"]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run, ready to be handed to a worker.
-
-    Attributes:
-        key: content address.
-        task: label.
-        method: label.
-        rank: r.
-        lr: learning rate.
-        seed: of the run.
-        settings: all of `TrainSettings`.
-        versions: of what decides a number.
-        threads: of the run.
-        keep: whether trained weights stay.
-    """
-
-    key: str
-    task: str
-    method: str
-    rank: int
-    lr: float
-    seed: int
-    settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    threads: int
-    keep: bool
-
-    def __str__(self) -> str:
-        return f"{self.task} {self.method} r={self.rank} lr={self.lr:.2e} seed={self.seed}"
+__all__ = ["Block", "Plan"]
 
 
 @dataclass(frozen=True, slots=True)

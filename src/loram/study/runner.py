@@ -16,7 +16,8 @@ from loram.study.disk import is_full
 from loram.study.engine import Engine, Task
 from loram.study.errors import DiskFullError, StudyError
 from loram.study.execute import record as blank
-from loram.study.plan import Block, Job, Plan
+from loram.study.job import Job
+from loram.study.plan import Block, Plan
 from loram.study.record import Record
 from loram.study.spec import dump
 from loram.study.store import Store

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loram.study.disk import is_full
-from loram.study.plan import Job
+from loram.study.job import Job
 from loram.study.record import Record
 from loram.study.store import Store
 
