@@ -13,6 +13,9 @@ from loram.study.sweep import Ask, Outcome, State, advance
 __all__ = ["Board", "Row", "outcome"]
 
 
+_ROLES = ("tuning", "final", "recipe")
+
+
 class Row(NamedTuple):
     """A method at a task and a rank, as the live table shows it.
 
@@ -179,7 +182,7 @@ class Board:
             "rank": job.rank,
             "lr": job.lr,
             "seed": job.seed,
-            "roles": roles,
+            "roles": [role for role in _ROLES if role in roles],
             "status": None if record is None else record.status,
         }
 

@@ -14,7 +14,6 @@ from loram.study.record import Judged, Record, Status
 __all__ = ["execute", "record", "tidy"]
 
 _SCRATCH = ("checkpoints", "start")
-_WEIGHTS = ("adapter", "model")
 
 
 def execute(job: Job, folder: Path) -> Record:
@@ -102,7 +101,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def tidy(folder: Path, *, keep: bool) -> None:
-    """Drop what thousands of runs have no room for: checkpoints, and weights unless kept."""
-    for name in _SCRATCH if keep else (*_SCRATCH, *_WEIGHTS):
+def tidy(folder: Path) -> None:
+    """Drop what is of use only while a run goes on: of one that diverged it is still there."""
+    for name in _SCRATCH:
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -21,7 +21,6 @@ class Job:
         settings: all of `TrainSettings`.
         versions: of what decides a number.
         threads: of the run.
-        keep: whether trained weights stay.
     """
 
     key: str
@@ -33,7 +32,6 @@ class Job:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     threads: int
-    keep: bool
 
     def __str__(self) -> str:
         return f"{self.task} {self.method} r={self.rank} lr={self.lr:.2e} seed={self.seed}"

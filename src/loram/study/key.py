@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["content", "run_key"]
 
 # Settings that change what a run writes down or how it is resumed, not its numbers.
-_NOT_HASHED = ("keep", "save_every")
+_NOT_HASHED = ("keep", "magnitudes_every", "save_every")
 # Settings that may name files here: their content counts, wherever they lie.
 _PATHS = ("data", "model")
 # Larger files go by size and time of change: weights of gigabytes are not read for a key.

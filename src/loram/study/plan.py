@@ -101,5 +101,4 @@ class Plan:
             settings=settings,
             versions=self.versions,
             threads=self.spec.threads,
-            keep=self.spec.keep == "adapters",
         )

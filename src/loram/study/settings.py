@@ -14,6 +14,7 @@ AXES = {
     "rank": "ranks",
     "lr": "lrs or recipe",
     "seed": "seeds",
+    "keep": "keep: adapters",
 }
 """Settings that the study itself sets, and the part of it that says so."""
 
@@ -29,7 +30,9 @@ def resolve(
         ValidationError: they are none.
     """
     given = fields(spec, task, method)
-    settings = TrainSettings.model_validate({**given, "rank": rank, "lr": lr, "seed": seed})
+    keep = "adapter" if spec.keep == "adapters" else "nothing"
+    axes = {"rank": rank, "lr": lr, "seed": seed, "keep": keep}
+    settings = TrainSettings.model_validate({**given, **axes})
     if settings.dtype != "auto":
         return settings
     dtype = str(pick_dtype("auto")).removeprefix("torch.")

@@ -71,7 +71,7 @@ def work(job: Job, out: Path, execute: Execute, *, clean: bool = False) -> Reply
             folder = store.prepare(job.key, job.settings, clean=clean)
             record = execute(job, folder)
             store.write(record)
-            tidy(folder, keep=job.keep)
+            tidy(folder)
             return Done(record, fresh=True)
     except Exception as error:  # whatever it is, it must not stop the other runs
         message = f"{type(error).__name__}: {error}"

@@ -73,10 +73,6 @@ class RunError(RuntimeError):
     """The run can't go on; the message says why and what to do."""
 
 
-class DivergedError(RunError):
-    """Placeholder."""
-
-
 def silent(what: str, total: int | None) -> Callable[[int], None]:
     """A `Stage` without bars: it logs."""
     logger.info(what)
@@ -175,13 +171,13 @@ def run(
     ]
     broken = next((each for each in losses if not math.isfinite(each["loss"])), None)
     if broken is not None:
-        raise DivergedError(
+        raise RunError(
             f"training diverged: the loss is {broken['loss']} at step {broken['step']}, at lr "
             f"{settings.lr:g}. Use a lower learning rate, in a new folder"
         )
     after = judge("after", model)
     if not math.isfinite(after["loss"]):
-        raise DivergedError(
+        raise RunError(
             f"training diverged: the held-out loss is {after['loss']} after step {settings.steps}, "
             f"at lr {settings.lr:g}. Use a lower learning rate, in a new folder"
         )
@@ -197,11 +193,6 @@ def run(
         "dtype": str(dtype).removeprefix("torch."),
         "init_seconds": init_seconds,
         "calibration": None if subject.used is None else subject.used._asdict(),
-        "metrics": {"validation": {"loss": after["loss"]}, "test": {"loss": after["loss"]}},
-        "metric": "loss",
-        "better": "low",
-        "update": None,
-        "train_seconds": sum(watch.seconds),
         "loss_before": before["loss"],
         "loss_after": after["loss"],
         "exact_match_before": before.get("exact_match"),

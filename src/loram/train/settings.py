@@ -24,8 +24,6 @@ class TrainSettings(BaseModel):
 
     model: str = Field("smollm2", description="hub id, folder, or the embedded smollm2")
     data: str = Field("wordmath", description="hub id, JSONL file or folder, or wordmath")
-    task: str = Field("answers", description="placeholder")
-    validation_size: NotNegative = Field(0, description="placeholder")
     data_config: str | None = Field(None, description="configuration of a hub data set")
     method: str = Field(
         "loram",
