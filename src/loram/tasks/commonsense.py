@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loram.tasks.commonsense_hub import HUB
 from loram.tasks.parting import part
-from loram.tasks.rows import Row, find, need, read_hub, read_rows
+from loram.tasks.reading import Row, find, need, read_hub, read_rows
 from loram.tasks.sources import DataError
 from loram.tasks.task import Choice, Request, Splits
 

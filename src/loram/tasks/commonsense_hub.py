@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from loram.tasks.rows import Row
+from loram.tasks.reading import Row
 
 __all__ = ["HUB", "Hub"]
 

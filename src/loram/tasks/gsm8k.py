@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loram.tasks.answers import final_answer
 from loram.tasks.parting import part
-from loram.tasks.rows import answered, as_examples, read_hub, read_pair
+from loram.tasks.reading import answered, as_examples, read_hub, read_pair
 from loram.tasks.task import Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "load"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loram.tasks.math_answers import boxed
 from loram.tasks.parting import part
-from loram.tasks.rows import answered, as_examples, read_hub, read_pair
+from loram.tasks.reading import answered, as_examples, read_hub, read_pair
 from loram.tasks.task import Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "SUBJECTS", "load"]

@@ -10,7 +10,7 @@ import re
 
 __all__ = ["boxed", "equivalent", "math_flexible", "math_match", "normalised"]
 
-_BOX = re.compile(r"\\f?boxed\s*(?=\{)|\\boxed (?=[^{\s])")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed (?=[^{\s])")
 _SAID = re.compile(r"the answer is:?", re.IGNORECASE)
 _BEFORE_UNITS = (
     ("\n", ""),

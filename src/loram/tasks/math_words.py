@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loram.tasks.answers import last_number
 from loram.tasks.parting import part
-from loram.tasks.rows import Row, find, need, read_rows
+from loram.tasks.reading import Row, find, need, read_rows
 from loram.tasks.sources import DataError, as_example
 from loram.tasks.task import Example, Request, Splits
 
@@ -27,6 +27,8 @@ _LETTER = re.compile(r"\b[A-E]\b")
 
 def load(name: str, request: Request) -> Splits:
     """A set's `NAME_test.jsonl`, and the training file that lies in the same folder.
+
+    Training rows without a worked text (the published file has some) are left out.
 
     Args:
         name: one of `SETS`.
@@ -45,8 +47,9 @@ def load(name: str, request: Request) -> Splits:
     if train is None or test is None:
         missing = f"{name}_test" if test is None else " or ".join(_TRAIN)
         raise DataError(f"{folder}: expected {missing}, as .jsonl or .json, found none")
+    rows = [(n, row) for n, row in enumerate(read_rows(train), start=1) if row.get("output") != ""]
     return part(
-        [as_example(row, f"{train}, row {n}") for n, row in enumerate(read_rows(train), start=1)],
+        [as_example(row, f"{train}, row {n}") for n, row in rows],
         [_judged(row, f"{test}, row {n}") for n, row in enumerate(read_rows(test), start=1)],
         request,
         str(folder),

@@ -1,7 +1,7 @@
-"""Train, validation and test of one benchmark, never mixed, and the same for every seed of a study.
+"""Train, validation and test of one benchmark, never mixed.
 
-Which examples are validated on and trained on is drawn with a constant; the run's seed decides only
-in which order they are trained on.
+What is trained on and validated on is drawn by `Request.seed`, which is the data's and not the
+run's: all seeds of a study have the same examples.
 """
 
 import random
@@ -13,8 +13,6 @@ from loram.tasks.task import Request, Splits
 
 __all__ = ["part"]
 
-_DRAW = "loram"
-
 
 def part(
     train: Sequence[Any],
@@ -24,12 +22,12 @@ def part(
     *,
     validation: Sequence[Any] | None = None,
 ) -> Splits:
-    """Draw what a run asks for.
+    """Draw what a run asks for; a larger draw continues a smaller one.
 
     Args:
         train: examples with a `question`; those whose question is in test or validation are left
             out.
-        test: kept in their order; where fewer are asked for, a constant draw.
+        test: all, in their order, or as many as are asked for, drawn.
         request: sizes and seed.
         where: the source, for errors.
         validation: the benchmark's own; drawn from train if None.
@@ -37,35 +35,28 @@ def part(
     Raises:
         DataError: fewer than are asked for.
     """
-    test = _first(list(test), request.test_size)
+    asked = list(test) if request.test_size is None else _drawn(test, request)[: request.test_size]
     judged = {example.question for example in test}
-    pool = [example for example in train if example.question not in judged]
+    pool = _drawn([example for example in train if example.question not in judged], request)
     if validation is None:
-        random.Random(_DRAW).shuffle(pool)
-        validation = pool[: request.validation_size]
-        pool = pool[request.validation_size :]
+        own, pool = pool[: request.validation_size], pool[request.validation_size :]
     else:
-        validation = _first(list(validation), request.validation_size)
-    judged = {example.question for example in validation}
-    pool = [example for example in pool if example.question not in judged]
-    wanted = len(pool) if request.train_size is None else request.train_size
-    if request.train_size is not None:
-        pool = _first(pool, request.train_size)
-    asked = max(wanted, 1), request.validation_size, request.test_size or 1
-    got = len(pool), len(validation), len(test)
-    if any(have < want for have, want in zip(got, asked, strict=True)):
+        own = _drawn(validation, request)[: request.validation_size]
+    tuned = {example.question for example in (own if validation is None else validation)}
+    pool = [example for example in pool if example.question not in tuned]
+    size = len(pool) if request.train_size is None else request.train_size
+    wanted = max(size, 1), request.validation_size, request.test_size or 1
+    got = len(pool), len(own), len(asked)
+    if any(have < want for have, want in zip(got, wanted, strict=True)):
         raise DataError(
-            f"{where}: expected {asked[0]} training, {asked[1]} validation and {asked[2]} test "
-            f"examples, got {got[0]}, {got[1]} and {got[2]}: ask for fewer"
+            f"{where}: expected {wanted[0]} training, {wanted[1]} validation and {wanted[2]} test "
+            f"examples, got {got[0]}, {got[1]} and {got[2]}: ask for fewer (--train-size, "
+            "--validation-size, --held-out-size)"
         )
-    random.Random(request.seed).shuffle(pool)
-    return Splits(pool, validation, test)
+    return Splits(pool[:size], own, asked)
 
 
-def _first(examples: list[Any], size: int | None) -> list[Any]:
-    """A constant draw of `size`, a larger one continuing a smaller; all, in their order, if None."""
-    if size is None or size >= len(examples):
-        return examples
-    drawn = examples.copy()
-    random.Random(_DRAW).shuffle(drawn)
-    return drawn[:size]
+def _drawn(examples: Sequence[Any], request: Request) -> list[Any]:
+    drawn = list(examples)
+    random.Random(f"loram {request.seed}").shuffle(drawn)
+    return drawn

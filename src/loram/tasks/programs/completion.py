@@ -11,7 +11,7 @@ _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 # Chen et al. 2021 stop a function's body there: what follows is no longer part of it.
 _AFTER_BODY = ("\nclass ", "\ndef ", "\n#", "\n@", "\nif ", "\nprint", "\nassert ", "\n```")
 # Of a whole program only what is not definitions is cut.
-_AFTER_PROGRAM = ("\nif __name__", "\nprint(", "\nassert ", "\n```", "\n[DONE]", '\n"""')
+_AFTER_PROGRAM = ("\nif __name__", "\nprint(", "\nassert ", "\n```", "\n[DONE]")
 
 
 def assemble(problem: Program, written: str) -> str:

@@ -7,7 +7,7 @@ file, and there is no validation (tune on MBPP's).
 from pathlib import Path
 
 from loram.tasks.parting import part
-from loram.tasks.rows import Row, as_examples, find, need, read_hub, read_rows
+from loram.tasks.reading import Row, as_examples, find, need, read_hub, read_rows
 from loram.tasks.sources import DataError
 from loram.tasks.task import Program, Request, Splits
 

@@ -8,7 +8,7 @@ The sanitised set is a checked subset with the same numbers.
 from pathlib import Path
 
 from loram.tasks.parting import part
-from loram.tasks.rows import Row, find, need, read_hub, read_rows
+from loram.tasks.reading import Row, find, need, read_hub, read_rows
 from loram.tasks.sources import DataError
 from loram.tasks.task import Program, Request, Splits
 
