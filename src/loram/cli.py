@@ -33,6 +33,7 @@ from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
 from loram.tasks import DataError
+from loram.tasks.programs.sandbox import SandboxError
 from loram.tasks.table import TASKS
 from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype
 from loram.train.run import RunError, run, versions
@@ -44,6 +45,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
+    SandboxError,
 )
 
 app = typer.Typer(

@@ -18,7 +18,7 @@ from loram.tasks.task import Choice, Request, Splits
 
 __all__ = ["PAPER", "choice", "choice_scores", "load"]
 
-PAPER = "arXiv 2304.01933"
+PAPER = "2304.01933"
 _FORMAT = re.compile(r"Answer format:\s*([^\s/]+(?:/[^\s/]+)+)\s*$")
 _SENTENCE = "the correct answer is {}"
 _TRAIN = ("train", "commonsense_170k", "commonsense_15k")

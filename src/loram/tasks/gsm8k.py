@@ -13,7 +13,7 @@ from loram.tasks.task import Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "load"]
 
-PAPER = "arXiv 2110.14168"
+PAPER = "2110.14168"
 SOURCE = "openai/gsm8k"
 
 

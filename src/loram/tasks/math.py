@@ -13,7 +13,7 @@ from loram.tasks.task import Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "SUBJECTS", "load"]
 
-PAPER = "arXiv 2103.03874"
+PAPER = "2103.03874"
 SOURCE = "EleutherAI/hendrycks_math"
 SUBJECTS = (
     "algebra",

@@ -18,7 +18,7 @@ from loram.tasks.task import Example, Request, Splits
 
 __all__ = ["PAPER", "SETS", "load", "word_match"]
 
-PAPER = "arXiv 2304.01933"
+PAPER = "2304.01933"
 SETS = ("AddSub", "MultiArith", "SingleEq", "SVAMP", "mawps", "AQuA")
 _TRAIN = ("train", "math_data_train", "math_10k", "math_7k")
 _NEAR = Decimal("0.001")

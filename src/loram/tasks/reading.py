@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from loram.tasks.rows import hub_splits
+from loram.tasks.rows import read_rows as read_lines
 from loram.tasks.sources import DataError, as_example
 from loram.tasks.task import Example
 
@@ -19,32 +21,25 @@ def read_rows(file: Path) -> list[Row]:
     Raises:
         DataError: not such a file, or none in it; names the line.
     """
+    found = _listed(file) if file.suffix == ".json" else [*read_lines(file)]
+    for where, row in found:
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: expected an object, got {type(row).__name__}")
+    return [row for _, row in found]
+
+
+def _listed(file: Path) -> list[tuple[str, Any]]:
+    """As `read_lines`, of a file that may hold one list instead."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: expected a UTF-8 file of JSON objects ({error})") from error
-    rows: list[Any] = []
-    if file.suffix == ".json" and text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{file}: expected a list of JSON objects ({error})") from error
-    else:
-        # Not splitlines: a text may hold a line separator of its own, such as U+2028.
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise DataError(
-                        f"{file}, line {number}: expected a JSON object ({error})"
-                    ) from error
+        rows: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [*read_lines(file)]
+    if not isinstance(rows, list):
+        rows = [rows]
     if not rows:
         raise DataError(f"{file}: expected JSON objects, the file has none")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f"{file}, row {number}: expected an object, got {type(row).__name__}")
-    return cast(list[Row], rows)
+    listed = cast(list[Any], rows)
+    return [(f"{file}, row {number}", row) for number, row in enumerate(listed, start=1)]
 
 
 def find(folder: Path, names: Sequence[str]) -> Path | None:
@@ -109,22 +104,10 @@ def read_hub(source: str, config: str | None, split: str) -> list[Row]:
     Raises:
         DataError: no package `datasets`, or no such data set, configuration or split.
     """
-    try:
-        import datasets  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise DataError(
-            f"{source!r} is not an existing file or folder; to read it as a data set from the hub, "
-            "pip install 'loram[hub]'"
-        ) from None
-    try:
-        rows: Any = datasets.load_dataset(source, config, split=split)
-    except Exception as error:  # the hub client's errors have no common base
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"{source!r} is not an existing path, and the hub gave no split {split!r} of such a "
-            f"data set, configuration {config!r} ({first})"
-        ) from error
-    return [dict(row) for row in rows]
+    splits = hub_splits(source, config)
+    if split not in splits:
+        raise DataError(f"{source}: expected a split {split!r}, got {sorted(splits)}")
+    return [dict(row) for row in splits[split]]
 
 
 def need(row: Row, name: str, kind: type | tuple[type, ...], where: str) -> Any:

@@ -13,7 +13,7 @@ from loram.tasks.task import Program, Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "load", "program"]
 
-PAPER = "arXiv 2107.03374"
+PAPER = "2107.03374"
 SOURCE = "openai/openai_humaneval"
 _NAMES = ("HumanEval", "humaneval", "test")
 

@@ -14,7 +14,7 @@ from loram.tasks.task import Program, Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "load", "program"]
 
-PAPER = "arXiv 2108.07732"
+PAPER = "2108.07732"
 SOURCE = "google-research-datasets/mbpp"
 _FILES = {"full": ("mbpp",), "sanitized": ("sanitized-mbpp", "mbpp-sanitized")}
 _SPLITS = {"test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}

@@ -84,7 +84,7 @@ class Sandbox:
             raise NotAllowedError(
                 "this task runs programs that a model wrote, on this machine, and expected to be "
                 "allowed to: pass run_generated_code=True (--run-generated-code) if they may run "
-                "in the sandbox that docs/tasks.md describes"
+                "in the sandbox that docs/benchmarks.md describes"
             )
         self.limits = Limits() if limits is None else limits
         found = self.judge("import heapq, random, typing", "assert True")
