@@ -136,8 +136,9 @@ def _block(
     sweeps = tuple(tuned(results, task, rank))
 
     def at(label: str, lr: float | None) -> Scores:
-        if lr is None:
-            return Scores({})
+        if lr is None:  # no rate works, or none has been run
+            nowhere = any(run.record.status == "diverged" for run in by_label[label])
+            return Scores({}, design.seeds if nowhere else ())
         values, diverged = scores_at(by_label[label], lr, split, design.seeds)
         return Scores(values, diverged, lr)
 
@@ -166,7 +167,7 @@ def _block(
 
 
 def _split(results: Results, task: str) -> Split:
-    records = [run.record for run in results.runs if run.record.task == task]
+    records = [run.record for run in results.runs if run.task == task]
     return "test" if any(score(record, "test") is not None for record in records) else "validation"
 
 
@@ -189,7 +190,9 @@ def _targets(
         sweep.label: [
             run.record
             for run in by_label[sweep.label]
-            if same_rate(run.record.lr, sweep.lr) and run.record.seed in results.design.seeds
+            if same_rate(run.record.lr, sweep.lr)
+            and run.record.seed in results.design.seeds
+            and run.record.status != "failed"
         ]
         for sweep in sweeps
         if sweep.lr is not None
@@ -216,8 +219,8 @@ def _over(comparisons: Mapping[str, Comparison], reference: str) -> Overall | No
             line.label: {**line.scores.values, **dict.fromkeys(line.scores.diverged, np.nan)}
             for line in comparison.lines
         }
-        most = max((len(seeds) for seeds in values.values()), default=0)
-        full = {label: seeds for label, seeds in values.items() if len(seeds) == most > 0}
+        every = set().union(*values.values())
+        full = {label: seeds for label, seeds in values.items() if seeds.keys() == every}
         tasks[task] = TaskScores(comparison.better, full)
     return overall(tasks, reference)
 
@@ -225,9 +228,9 @@ def _over(comparisons: Mapping[str, Comparison], reference: str) -> Overall | No
 def _points(results: Results, task: str) -> list[Point]:
     split = _split(results, task)
     found: list[Point] = []
-    for label, record in results.runs:
+    for label, own, record in results.runs:
         value = score(record, split)
-        if record.task == task and value is not None and record.update:
+        if own == task and value is not None and record.update:
             found.append(Point(label, record.seed, record.lr, record.update, value))
     return found
 

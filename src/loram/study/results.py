@@ -13,9 +13,10 @@ Better = Literal["high", "low"]
 
 
 class Run(NamedTuple):
-    """A record, and the name that the study gives its method."""
+    """A record, and the names that the study gives its method and its task."""
 
     label: str
+    task: str
     record: Record
 
 
@@ -26,12 +27,13 @@ class Design:
     Attributes:
         name: of the study.
         labels: of its methods, in its order.
-        tasks: likewise.
+        tasks: labels of its tasks.
         ranks: likewise.
         seeds: of the runs that are reported.
         tuning_seeds: of the runs that the learning rate is chosen by.
-        low: first rate of the grid as asked for; a sweep may have extended it.
-        high: last rate of the grid.
+        low: first rate of the grid as asked for, which a sweep may have extended; None if the study
+            has no sweep.
+        high: last rate of the grid; None likewise.
         per_decade: points of the grid, which are 10^(k / per_decade).
         recipe: fixed rates that every method was run at beside its sweep.
     """
@@ -42,19 +44,23 @@ class Design:
     ranks: tuple[int, ...]
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...]
-    low: float
-    high: float
-    per_decade: int
+    low: float | None
+    high: float | None
+    per_decade: int = 4
     recipe: tuple[float, ...] = ()
 
     def grid(self) -> tuple[float, ...]:
         """Rates that were asked for, without extensions."""
+        if self.low is None or self.high is None:
+            return ()
         first, last = (math.log10(rate) * self.per_decade for rate in (self.low, self.high))
         points = range(math.ceil(first - 1e-6), math.floor(last + 1e-6) + 1)
         return tuple(10 ** (k / self.per_decade) for k in points)
 
     def on_grid(self, lr: float) -> bool:
         """Whether a rate is a point of the grid or of its extensions."""
+        if self.low is None:
+            return False
         k = math.log10(lr) * self.per_decade
         return abs(k - round(k)) < 1e-6
 
@@ -68,12 +74,12 @@ class Results:
 
     def blocks(self) -> list[tuple[str, int]]:
         """(task, rank) of which there are runs, in the design's order."""
-        found = {(run.record.task, run.record.rank) for run in self.runs}
+        found = {(run.task, run.record.rank) for run in self.runs}
         return [(t, r) for t in self.design.tasks for r in self.design.ranks if (t, r) in found]
 
     def block(self, task: str, rank: int) -> list[Run]:
         """Runs of one task and rank."""
-        return [run for run in self.runs if (run.record.task, run.record.rank) == (task, rank)]
+        return [run for run in self.runs if (run.task, run.record.rank) == (task, rank)]
 
     def labels(self, runs: Iterable[Run]) -> Iterator[tuple[str, list[Run]]]:
         """These runs by method, in the design's order; methods without any are left out."""
