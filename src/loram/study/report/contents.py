@@ -142,7 +142,7 @@ def _sensitivity(findings: Findings, folder: Path) -> list[Part]:
             "their range; a circle is the chosen rate, a cross one at which a seed diverged."
         )
         drawn = pictures.draw_sensitivity(findings, folder, split)
-        parts += _shown(drawn, caption + _SMALL_MULTIPLES)
+        parts += _shown(drawn, caption + (_SMALL_MULTIPLES if len(drawn) > 1 else ""))
     tuned = [block for block in findings.blocks if any(s.rates for s in block.sweeps)]
     return [*parts, *(tables.widths(block) for block in tuned)]
 
@@ -155,11 +155,15 @@ def _timed(findings: Findings) -> list[Part]:
 def _magnitude(findings: Findings, folder: Path) -> list[Part]:
     drawn = pictures.draw_collapse(findings, folder)
     caption = (
-        "Every run over its learning rate, and over the magnitude its update came to; the line is "
+        "every run over its learning rate, and over the magnitude its update came to; the line is "
         "a local linear fit through all."
     )
     found = [wide.magnitudes(findings), wide.residuals(findings)]
-    return [*_shown(drawn, caption), *(table for table in found if table is not None)]
+    shown = [
+        Picture(file, f"{task}: {caption}")
+        for task, file in zip(findings.collapses, drawn, strict=True)
+    ]
+    return [*shown, *(table for table in found if table is not None)]
 
 
 def _curves(findings: Findings, folder: Path) -> list[Part]:

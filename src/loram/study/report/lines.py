@@ -113,7 +113,7 @@ def _together(
         [handles[label] for label in shown],
         shown,
         loc="outside lower center",
-        ncols=min(len(shown), 2 * columns),
+        ncols=min(len(shown), 3 * columns),
         frameon=False,
         fontsize=9,
     )

@@ -4,7 +4,17 @@ import math
 
 from loram.study.statistics import Interval
 
-__all__ = ["NONE", "amount", "bounds", "interval", "number", "p_value", "rate", "seconds"]
+__all__ = [
+    "NONE",
+    "amount",
+    "bounds",
+    "interval",
+    "number",
+    "p_equals",
+    "p_value",
+    "rate",
+    "seconds",
+]
 
 NONE = "–"
 
@@ -13,7 +23,7 @@ def number(value: float | None) -> str:
     """A metric: four decimals, or as many digits if it is large."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{value:.4g}" if abs(value) >= 100 else f"{value:.4f}"
+    return f"{value:.4g}" if abs(value) >= 100 else f"{value:z.4f}"
 
 
 def bounds(low: float | None, high: float | None) -> str:
@@ -33,9 +43,17 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_equals(p: float | None) -> str:
+    """The same within a sentence."""
+    return f"p {p_value(p)}" if p is not None and p < 0.001 else f"p = {p_value(p)}"
+
+
 def rate(lr: float | None) -> str:
-    """A learning rate."""
-    return NONE if lr is None else f"{lr:.3g}"
+    """A learning rate: 1e-4, 1.78e-4."""
+    if lr is None:
+        return NONE
+    digits, _, power = f"{lr:.2e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
 
 
 def amount(value: float | None) -> str:

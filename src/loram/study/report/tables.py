@@ -76,7 +76,7 @@ def _compared(
     if base is not None:
         headings += (f"− {reference} [95 %, t]", "p", "p, Holm")
         headings += ("p, Wilcoxon",) if signed else ()
-        headings += ("said",)
+        headings += ("verdict",)
 
     def cells(line: Line) -> tuple[str, ...]:
         resampled = line.resampled

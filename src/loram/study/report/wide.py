@@ -7,7 +7,7 @@ from loram.study.collapse import Explained
 from loram.study.findings import Findings
 from loram.study.missing import Missing
 from loram.study.report.document import Table
-from loram.study.report.numbers import NONE, bounds, interval, number, p_value, rate
+from loram.study.report.numbers import NONE, bounds, interval, number, p_equals, p_value, rate
 from loram.study.report.published import published
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "troubles",
 ]
 
-_SHOWN = 30  # runs that came to nothing, in full; all are in runs.csv
+_SHOWN = 40  # lines of runs that came to nothing
 
 
 def over_tasks(overall: Overall, title: str, reference: str) -> Table:
@@ -30,7 +30,7 @@ def over_tasks(overall: Overall, title: str, reference: str) -> Table:
         (
             each.label,
             f"{each.rank:.2f}" + _two(each.rank_bounds),
-            f"{each.score:.3f}" + _two(each.score_bounds),
+            f"{each.score:z.3f}" + _two(each.score_bounds),
             NONE if each.against is None else interval(each.against.difference),
             p_value(each.p),
         )
@@ -42,7 +42,7 @@ def over_tasks(overall: Overall, title: str, reference: str) -> Table:
     ]
     if overall.friedman is not None:
         notes.append(
-            f"Friedman over tasks: p = {p_value(overall.friedman.p)}; Nemenyi's critical "
+            f"Friedman over tasks: {p_equals(overall.friedman.p)}; Nemenyi's critical "
             f"difference of mean ranks {overall.friedman.critical:.2f}."
         )
     else:
@@ -56,7 +56,7 @@ def over_tasks(overall: Overall, title: str, reference: str) -> Table:
 
 
 def _two(found: tuple[float, float] | None) -> str:
-    return "" if found is None else f" [{found[0]:.2f}, {found[1]:.2f}]"
+    return "" if found is None else f" [{found[0]:z.2f}, {found[1]:z.2f}]"
 
 
 def counts(findings: Findings) -> Table:
@@ -78,23 +78,17 @@ def troubles(findings: Findings) -> Table | None:
     found = [run for run in findings.results.runs if run.record.status != "done"]
     if not found:
         return None
-    rows = tuple(
-        (
-            run.label,
-            run.task,
-            str(run.record.rank),
-            rate(run.record.lr),
-            str(run.record.seed),
-            run.record.status,
-            (run.record.error or NONE).splitlines()[0][:100],
-        )
-        for run in sorted(found, key=lambda r: (r.record.status != "failed", r.task, r.label))
-    )
+    seeds: dict[tuple[str, ...], list[int]] = {}
+    for run in sorted(found, key=lambda r: (r.record.status != "failed", r.task, r.record.lr)):
+        error = (run.record.error or NONE).splitlines()[0][:100]
+        key = (run.label, run.task, str(run.record.rank), rate(run.record.lr))
+        seeds.setdefault((*key, run.record.status, error), []).append(run.record.seed)
+    rows = tuple((*key, ", ".join(map(str, sorted(own)))) for key, own in seeds.items())
     notes = ()
     if len(rows) > _SHOWN:
-        notes = (f"The first {_SHOWN} of {len(rows)}; all are in runs.csv.",)
-    headings = ("method", "task", "rank", "lr", "seed", "status", "error")
-    return Table("Diverged and failed runs", headings, rows[:_SHOWN], notes)
+        notes = (f"The first {_SHOWN} of {len(rows)} lines; all runs are in runs.csv.",)
+    headings = ("method", "task", "rank", "lr", "status", "error", "seeds")
+    return Table(f"{len(found)} runs without a result", headings, rows[:_SHOWN], notes)
 
 
 def lacking(found: list[Missing]) -> tuple[str, ...]:
@@ -157,7 +151,10 @@ def residuals(findings: Findings) -> Table | None:
         "Mean metric minus the others' curve at equal ν[W_LoRA] [95 % over seeds]",
         ("method", *tasks),
         rows,
-        ("The same tasks' metrics, in their own direction. A description, not a corrected test.",),
+        (
+            "In the metric's own units: above 0 is better than the others' curve where more is "
+            "better, below 0 where less is. A description, not a corrected test.",
+        ),
     )
 
 

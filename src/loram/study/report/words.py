@@ -6,7 +6,7 @@ from loram.study.across import Overall
 from loram.study.collapse import Collapse
 from loram.study.compare import Comparison, Line, Scores, verdict
 from loram.study.findings import Block, Findings
-from loram.study.report.numbers import number, p_value, rate
+from loram.study.report.numbers import interval, number, p_equals, rate
 from loram.study.statistics import ALPHA
 
 __all__ = ["conclusions", "title_of"]
@@ -105,11 +105,7 @@ def _led(comparison: Comparison) -> Iterable[str]:
 
 def _effect(line: Line) -> str:
     assert line.against is not None  # it has a verdict
-    difference = line.against.difference
-    bounds = ""
-    if difference.low is not None and difference.high is not None:
-        bounds = f" [{number(difference.low)}, {number(difference.high)}]"
-    return f"{line.label} by {number(abs(difference.mean))}{bounds}, p = {p_value(line.p)}"
+    return f"{line.label} ({interval(line.against.difference)}, {p_equals(line.p)})"
 
 
 def _reason(line: Line, base: Scores) -> str:
@@ -130,7 +126,7 @@ def _over(overall: Overall, reference: str) -> Iterable[str]:
     tested = [each for each in overall.standings if each.against is not None]
     for said, direction in (("above", 1), ("below", -1)):
         names = [
-            f"{each.label} by {number(abs(each.against.difference.mean))}, p = {p_value(each.p)}"
+            f"{each.label} ({interval(each.against.difference)}, {p_equals(each.p)})"
             for each in tested
             if each.against is not None
             and each.p is not None
@@ -157,7 +153,7 @@ def _over(overall: Overall, reference: str) -> Iterable[str]:
         ]
         text = f"not distinguishable from {first.label} by Nemenyi's test: {_listed(alike)}"
         yield (
-            f"Methods differ over tasks (Friedman, p = {p_value(overall.friedman.p)}); "
+            f"Methods differ over tasks (Friedman, {p_equals(overall.friedman.p)}); "
             f"{text if alike else f'all others rank below {first.label} by Nemenyi’s test'}."
         )
     else:
