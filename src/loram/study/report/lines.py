@@ -128,9 +128,10 @@ def _apart(
     figure, panels = canvas(rows, columns, size=(10, 0.8 + 1.9 * rows), sharex=True, sharey=True)
     (blue, _), (orange, dash) = CYCLE[0], CYCLE[1]
     for panel, (label, line) in zip(panels, lines.items(), strict=False):
-        for other, grey in lines.items():
-            if other != label:
-                panel.plot(grey.x, grey.y, color=_PALE, linewidth=0.7)
+        # One line with gaps: many artists in many panels take seconds to lay out.
+        others = [each for name, each in lines.items() if name != label]
+        x, y = ([v for each in others for v in (*getattr(each, a), math.nan)] for a in "xy")
+        panel.plot(x, y, color=_PALE, linewidth=0.7)
         if reference in lines and reference != label:
             base = lines[reference]
             panel.plot(base.x, base.y, color=orange, linestyle=dash, linewidth=1.2)
