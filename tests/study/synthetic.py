@@ -149,6 +149,6 @@ def write(folder: Path, spec: Mapping[str, Any], records: Sequence[Record]) -> P
     for each in records:
         place = folder / "runs" / each.key
         place.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(each.model_dump(mode="json"))
+        text = json.dumps(each.model_dump())
         (place / "record.json").write_text(text, encoding="utf-8")
     return folder

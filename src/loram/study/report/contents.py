@@ -161,7 +161,7 @@ def _magnitude(findings: Findings, folder: Path) -> list[Part]:
     found = [wide.magnitudes(findings), wide.residuals(findings)]
     shown = [
         Picture(file, f"{task}: {caption}")
-        for task, file in zip(findings.collapses, drawn, strict=True)
+        for task, file in zip(findings.collapses, drawn, strict=False)
     ]
     return [*shown, *(table for table in found if table is not None)]
 
