@@ -17,9 +17,9 @@ import synthetic
 from typer.testing import CliRunner
 
 from loram.cli import app
-from loram.study.report.errors import ReportError
 from loram.study.findings import find
 from loram.study.report import pictures
+from loram.study.report.errors import ReportError
 from loram.study.report.pictures import draw_sensitivity
 from loram.study.report.published import PUBLISHED, published
 from loram.study.report.read import read_study
