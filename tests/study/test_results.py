@@ -7,7 +7,7 @@ import pytest
 import synthetic
 
 from loram.study.across import TaskScores, overall
-from loram.study.compare import Scores, compare, verdict
+from loram.study.comparison import Scores, compare, verdict
 from loram.study.cost import cost, reached, reference_target
 from loram.study.findings import find
 from loram.study.missing import missing

@@ -1,139 +1,125 @@
-"""Methods side by side at one setting: who differs from the reference, who from the leader."""
+"""The verb `compare`: read, check, forecast or run a study, and say what came of it."""
 
-import math
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from loram.study.results import Better
-from loram.study.select import sign
-from loram.study.statistics import ALPHA, Interval, Paired, bootstrap, holm, paired, student
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-__all__ = ["Comparison", "Line", "Scores", "Verdict", "compare", "verdict"]
+from loram.study import live
+from loram.study.engine import Engine, EngineName
+from loram.study.estimate import Forecast, forecast
+from loram.study.execute import execute
+from loram.study.local import LocalEngine
+from loram.study.plan import Plan
+from loram.study.runner import End, Finished, study
+from loram.study.spec import Spec, read
+from loram.study.store import Store
+from loram.study.versions import deciding
 
-Verdict = Literal["better", "worse", "no significant difference", "not tested"]
-
-
-class Scores(NamedTuple):
-    """A method at one setting.
-
-    Attributes:
-        values: metric by seed.
-        diverged: seeds.
-        lr: its learning rate; None if it has none that works.
-    """
-
-    values: Mapping[int, float]
-    diverged: Sequence[int] = ()
-    lr: float | None = None
+__all__ = ["ENGINES", "compare"]
 
 
-class Line(NamedTuple):
-    """A method in a comparison.
-
-    Attributes:
-        label: of the method.
-        scores: its numbers.
-        mean: with Student's interval; None without numbers.
-        resampled: the mean with the bootstrap's interval.
-        against: difference to the other side, this method minus that; None for that itself.
-        p: of the paired t-test, corrected by Holm over the family.
-    """
-
-    label: str
-    scores: Scores
-    mean: Interval | None
-    resampled: Interval | None
-    against: Paired | None = None
-    p: float | None = None
+def _local(out: Path, spec: Spec) -> Engine:
+    return LocalEngine(out, execute, workers=spec.workers, threads=spec.threads)
 
 
-class Comparison(NamedTuple):
-    """Methods at one setting, best mean first, those without numbers last.
+def _ray(out: Path, spec: Spec) -> Engine:
+    from loram.study.cluster import RayEngine
 
-    Attributes:
-        better: direction of the metric.
-        reference: the label all are compared with; None if it isn't there.
-        lines: compared with the reference; the family is all methods but it.
-        leader: label of the best mean.
-        behind: compared with the leader. Which one leads is seen in the data, so the family is all
-            pairs of methods.
-    """
-
-    better: Better
-    reference: str | None
-    lines: tuple[Line, ...]
-    leader: str | None
-    behind: tuple[Line, ...]
+    return RayEngine(out, execute, workers=spec.workers, threads=spec.threads)
 
 
-def compare(methods: Mapping[str, Scores], reference: str, better: Better) -> Comparison:
-    """Compare methods by their values at equal seeds.
+ENGINES: dict[EngineName, Callable[[Path, Spec], Engine]] = {"local": _local, "ray": _ray}
+"""What runs a study's jobs, by name."""
+
+
+def compare(
+    file: Path,
+    out: Path,
+    *,
+    console: Console,
+    dry_run: bool = False,
+    workers: int | None = None,
+    engine: EngineName = "local",
+    limit_hours: float | None = None,
+) -> Finished | None:
+    """Run a study, or say what it would do.
 
     Args:
-        methods: by label.
-        reference: one of them, or nothing is compared with it.
-        better: direction of the metric.
+        file: YAML of the study.
+        out: its folder.
+        console: to print on.
+        dry_run: print the plan only; nothing is written.
+        workers: instead of the study's own.
+        engine: where.
+        limit_hours: start no run after this time.
+
+    Raises:
+        StudyError: the study can't be read or run; all problems at once.
+        DiskFullError: no room.
     """
-    plain = [_line(label, scores) for label, scores in methods.items()]
-    plain.sort(key=lambda line: _order(line, better))
-    leader = plain[0] if plain and plain[0].mean is not None else None
-    base = methods.get(reference)
-    return Comparison(
-        better,
-        reference if base is not None else None,
-        tuple(_against(plain, reference, base)),
-        None if leader is None else leader.label,
-        () if leader is None else tuple(_behind(plain, leader)),
-    )
+    spec = read(file)
+    if workers is not None:
+        spec = spec.model_copy(update={"workers": workers})
+    plan = Plan(spec, deciding())
+    if dry_run:
+        known = Store(out).records() if (out / "runs").is_dir() else []
+        _print_forecast(forecast(plan, known), spec, console)
+        return None
+    with live.View(console, workers=spec.workers) as view:
+        seconds = None if limit_hours is None else limit_hours * 3600
+        finished = study(
+            plan, out, partial(ENGINES[engine], out, spec), watch=view, limit_seconds=seconds
+        )
+    _print_end(finished, console)
+    return finished
 
 
-def verdict(line: Line, other: Scores, better: Better) -> Verdict:
-    """What may be said of a method beside another.
-
-    A difference counts if its corrected p is below ALPHA, and never in favour of a method some of
-    whose seeds diverged: the mean of the others would flatter it.
-    """
-    if line.against is None or line.p is None:
-        return "not tested"
-    if line.p >= ALPHA:
-        return "no significant difference"
-    if sign(better) * line.against.difference.mean > 0:
-        return "not tested" if line.scores.diverged else "better"
-    return "not tested" if other.diverged else "worse"
-
-
-def _line(label: str, scores: Scores) -> Line:
-    values = list(scores.values.values())
-    if not values:
-        return Line(label, scores, None, None)
-    return Line(label, scores, student(values), bootstrap(values))
-
-
-def _order(line: Line, better: Better) -> float:
-    return math.inf if line.mean is None else -sign(better) * line.mean.mean
-
-
-def _against(lines: Sequence[Line], reference: str, base: Scores | None) -> list[Line]:
-    if base is None:
-        return list(lines)
-    tests = [
-        None if line.label == reference else paired(line.scores.values, base.values)
-        for line in lines
+def _print_forecast(found: Forecast, spec: Spec, console: Console) -> None:
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    headings = ("task", "r", "methods", "rates", "tuning", "final", "recipe", "runs", "done", "s")
+    for heading in headings:
+        grid.add_column(heading, no_wrap=True)
+    for line in found.lines:
+        seconds = "?" if line.seconds is None else f"{line.seconds:.0f}"
+        grid.add_row(escape(line.task), *map(str, line[1:-1]), seconds)
+    console.print(grid, highlight=False)
+    total, done = (sum(getattr(line, name) for line in found.lines) for name in ("total", "done"))
+    lines = [
+        f"{total} runs, {done} of them done; tuning, final and recipe are runs of each method: "
+        "the budget is equal.",
+        f"Optima at an edge of the grid add up to {found.most} runs.",
     ]
-    corrected = holm([None if test is None else test.p for test in tests])
-    return [
-        line._replace(against=test, p=p)
-        for line, test, p in zip(lines, tests, corrected, strict=True)
-    ]
+    if found.hours is None:
+        lines.append("No estimate of time: no run like these is done yet; give `seconds` of a run.")
+    else:
+        lines.append(f"About {found.hours:.2g} hours by {spec.workers} workers.")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _behind(lines: Sequence[Line], leader: Line) -> list[Line]:
-    pairs = list(combinations(lines, 2))
-    tests = [paired(second.scores.values, first.scores.values) for first, second in pairs]
-    corrected = holm([None if test is None else test.p for test in tests])
-    return [
-        second._replace(against=test, p=p)
-        for (first, second), test, p in zip(pairs, tests, corrected, strict=True)
-        if first is leader
-    ]
+def _print_end(finished: Finished, console: Console) -> None:
+    rows = finished.board.rows()
+    console.print(live.table(rows), highlight=False)
+    for state in finished.board.summary()["sweeps"]:
+        for method, side in state["edges"].items():
+            console.print(
+                f"{state['task']} r={state['rank']}: the best rate of {method} is at the {side} "
+                "end of the grid: the true one may lie beyond",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+    failed = sum(row.failed for row in rows)
+    if failed:
+        console.print(f"{failed} runs failed; the same command tries them again", highlight=False)
+    if finished.end is End.LIMIT:
+        console.print(
+            f"time limit: {finished.left} runs are left, as far as is known; the same command goes "
+            "on",
+            highlight=False,
+        )

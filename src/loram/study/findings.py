@@ -8,7 +8,7 @@ import numpy as np
 
 from loram.study.across import Overall, TaskScores, overall
 from loram.study.collapse import Collapse, Point, collapse
-from loram.study.compare import Comparison, Scores, compare
+from loram.study.comparison import Comparison, Scores, compare
 from loram.study.cost import Cost, Reached, cost, reached, reference_target
 from loram.study.record import Record
 from loram.study.results import Better, Results, Run, same_rate, score

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from loram.study.compare import Comparison, Line, verdict
+from loram.study.comparison import Comparison, Line, verdict
 from loram.study.findings import Block
 from loram.study.report.document import Table
 from loram.study.report.numbers import (

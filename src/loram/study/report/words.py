@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from loram.study.across import Overall
 from loram.study.collapse import Collapse
-from loram.study.compare import Comparison, Line, Scores, verdict
+from loram.study.comparison import Comparison, Line, Scores, verdict
 from loram.study.findings import Block, Findings
 from loram.study.report.numbers import interval, number, p_equals, rate
 from loram.study.statistics import ALPHA
