@@ -11,8 +11,8 @@ __all__ = ["flat", "write_runs"]
 
 _PLAIN = (
     *("key", "model", "task", "method", "rank", "lr", "seed", "status", "metric", "better"),
-    *("update", "init_seconds", "train_seconds", "calibration_tokens", "peak_memory_bytes"),
-    *("trainable", "error"),
+    *("update", "init_seconds", "train_seconds", "wall_seconds", "calibration_tokens"),
+    *("peak_memory_bytes", "trainable", "error"),
 )
 
 
