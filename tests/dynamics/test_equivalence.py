@@ -124,5 +124,5 @@ def test_a_part_must_be_positive(split):
 def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match="unknown optimizer 'lion'"):
         Settings(optimizer="lion")
-    with pytest.raises(ValueError, match="learning rates > 0"):
+    with pytest.raises(ValueError, match="finite learning rates > 0"):
         Settings(lr_A=0)
