@@ -32,7 +32,10 @@ from loram.figures import FigureError, Which
 from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
+from loram.study.engine import EngineName
+from loram.study.errors import StudyError
 from loram.tasks import DataError
+from loram.tasks.programs.sandbox import SandboxError
 from loram.tasks.table import TASKS
 from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype
 from loram.train.run import RunError, run, versions
@@ -44,6 +47,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
+    *(SandboxError, StudyError),
 )
 
 app = typer.Typer(
@@ -436,6 +440,42 @@ def figures(
     _grid(found[0]._fields, found)
     for file in files:
         console.print(str(file), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(help="YAML file of the study.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; several may share one.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, write nothing, and end.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; by default the study's.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="Where runs are done.")] = "local",
+    limit_hours: Annotated[
+        float | None, typer.Option(min=0, help="Start no run after this time.")
+    ] = None,
+) -> None:
+    """Compare methods, each at its own best learning rate, over tasks, ranks and seeds.
+
+    Runs that are done are skipped, runs that were killed go on, also those of other studies in the
+    same folder.
+
+    Example: `loram compare examples/study.yaml --out runs/study --dry-run`
+    """
+    from loram.study.compare import compare as comparison
+
+    with _resumable():
+        comparison(
+            study,
+            out,
+            console=console,
+            dry_run=dry_run,
+            workers=workers,
+            engine=engine,
+            limit_hours=limit_hours,
+        )
 
 
 @app.command()

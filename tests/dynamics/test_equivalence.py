@@ -126,3 +126,7 @@ def test_settings_that_cannot_be():
         Settings(optimizer="lion")
     with pytest.raises(ValueError, match="finite learning rates > 0"):
         Settings(lr_A=0)
+    with pytest.raises(ValueError, match="finite scaling"):
+        Settings(scaling=float("inf"))
+    with pytest.raises(ValueError, match="ε and weight decay finite and ≥ 0"):
+        Settings(eps_B=-1e-8)

@@ -1,116 +1,118 @@
-"""Where methods start, against closed forms of the pretrained weights."""
+"""Where adapters start, against what their schemes are defined to be."""
 
 import math
 
 import pytest
 import torch
 from peft import get_peft_model
-from small import lora_config, train
+from small import LLAMA_TARGETS, lora_config, train
 
-from loram.magnitude import log_gain, nu
+from loram.dynamics import k1
+from loram.magnitude import log_gain, nu, spectral_gain
 from loram.peft.starts import starts
-
-R = 4
 
 
 def weights(model):
-    """Layer name → pretrained W (n, m), before an adapter is put on the model."""
     return {
-        name: module.weight.detach().double()
+        name: module.weight.detach().clone()
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if name.rsplit(".", 1)[-1] in LLAMA_TARGETS
     }
 
 
-def started(base, init, **settings):
-    """(start, W) of every layer; PiSSA and OLoRA rewrite the base, so W is read first."""
-    pretrained = {name: W.clone() for name, W in weights(base).items()}
-    found = starts(get_peft_model(base, lora_config(init, **settings)))
-    return [(start, pretrained[name]) for name, start in found.items()]
+def named(found, W):
+    """Pairs of a layer's start and its pretrained weight."""
+    assert len(found) == len(W)
+    return [(start, W[next(n for n in W if name.endswith(n))]) for name, start in found.items()]
 
 
-def svd_half(W):
-    """ν[A⁰], ν[B⁰] of PiSSA: √Σ on either side."""
-    top = float(torch.linalg.svdvals(W)[:R].sum())
-    return top / (R * W.shape[1]), top / (R * W.shape[0])
+def test_lora_starts_with_a_third_of_one_over_m_and_a_zero_b(llama):
+    base = llama()
+    W = weights(base)
+    for start, weight in named(starts(get_peft_model(base, lora_config(True, r=8))), W):
+        n, m = weight.shape
+        assert (start.n, start.m, start.r, start.scaling) == (n, m, 8, 1.0)
+        assert start.nu_B == 0
+        assert start.nu_A == pytest.approx(1 / (3 * m), rel=0.35)  # 8 m uniform numbers
+        assert start.shape == "gaussian"
 
 
-def qr(W):
-    """OLoRA: B⁰ = Q, whose columns are unit vectors, and A⁰ = R."""
-    return nu(torch.linalg.qr(W)[1][:R]), 1 / W.shape[0]
+@pytest.mark.parametrize("form", ["loram", "loram_residual"])
+def test_loram_starts_where_its_product_has_the_gain(llama, form):
+    base = llama()
+    W = weights(base)
+    for start, weight in named(starts(get_peft_model(base, lora_config(form))), W):
+        n, m = weight.shape
+        gain = log_gain(n, m, 4)
+        # ν[BA] = r ν[B] ν[A] √(nm)… of orthonormal factors: ‖BA‖² = r β⁴.
+        beta4 = gain * nu(weight) * n * m / 4
+        assert start.nu_A == pytest.approx(math.sqrt(beta4) / m, rel=1e-5)
+        assert start.nu_B == pytest.approx(math.sqrt(beta4) / n, rel=1e-5)
+        assert start.shape == "orthonormal"
 
 
-def balanced(W):
-    """LoRAM: A⁰ and B⁰ are multiples β of orthonormal bases, β⁴ r = Q[r] ‖W‖²_F."""
-    n, m = W.shape
-    beta2 = math.sqrt(log_gain(n, m, R) * float(W.square().sum()) / R)
-    return beta2 / m, beta2 / n
+def test_pissa_has_the_spectral_gain_as_its_growth_rate(llama):
+    """Equation 10: k₁ = Q[r](m + n)ν[W], up to the spread of the singular values."""
+    base = llama()
+    W = weights(base)
+    for start, weight in named(starts(get_peft_model(base, lora_config("pissa"))), W):
+        n, m = weight.shape
+        assert k1(start) == pytest.approx(spectral_gain(weight, 4) * (n + m) * nu(weight), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("init", "closed", "shape"),
-    [
-        ("pissa", svd_half, "gaussian"),  # scaled by √σᵢ each: orthogonal, but not by one scale
-        ("olora", qr, "gaussian"),
-        ("loram", balanced, "orthonormal"),
-        ("loram_residual", balanced, "orthonormal"),
-    ],
-)
-def test_magnitudes_and_shape(llama, init, closed, shape):
-    found = started(llama(), init)
-    assert len(found) == 10
-    for start, W in found:
-        assert (start.n, start.m, start.r, start.scaling) == (*W.shape, R, 1.0)
-        nu_A, nu_B = closed(W)
-        assert start.nu_A == pytest.approx(nu_A, rel=1e-4)
-        assert start.nu_B == pytest.approx(nu_B, rel=1e-4)
-        assert start.shape == shape
+def test_olora_starts_with_the_factors_of_qr(llama):
+    """B⁰ = Q has unit columns; the rows of A⁰ = R are no multiples of orthonormal ones."""
+    base = llama()
+    W = weights(base)
+    for start, weight in named(starts(get_peft_model(base, lora_config("olora"))), W):
+        assert start.nu_A == pytest.approx(nu(torch.linalg.qr(weight)[1][:4]), rel=1e-4)
+        assert start.nu_B == pytest.approx(1 / weight.shape[0], rel=1e-4)
+        assert start.shape == "gaussian"
 
 
-@pytest.mark.parametrize(
-    ("init", "size"), [(True, lambda m: 1 / (3 * m)), ("gaussian", lambda m: 1 / R**2)]
-)
-def test_random_starts_in_the_mean(llama, init, size):
-    """Kaiming's uniform ±1/√m, and PEFT's normal of deviation 1/r; B⁰ = 0."""
-    found = started(llama(), init)
-    ratios = [start.nu_A / size(W.shape[1]) for start, W in found]
-    assert sum(ratios) / len(ratios) == pytest.approx(1, rel=0.1)
-    assert {start.nu_B for start, _ in found} == {0.0}
-    assert {start.shape for start, _ in found} == {"gaussian"}
-
-
-def test_orthogonal_of_peft_is_gaussian(llama):
-    """Its factors are orthogonal to each other, B⁰A⁰ = 0, not orthonormal within."""
-    assert {start.shape for start, _ in started(llama(), "orthogonal")} == {"gaussian"}
-
-
-def test_a_zero_factor_does_not_decide_the_shape(llama):
-    """LoRA whose A⁰ has orthonormal rows is orthonormal, whatever its B⁰ = 0."""
+def test_a_zero_b_does_not_decide_the_shape(llama):
     model = get_peft_model(llama(), lora_config(True))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_A" in name:
-                torch.nn.init.orthogonal_(parameter)
-    found = starts(model).values()
-    assert {start.shape for start in found} == {"orthonormal"}
-    assert all(start.nu_A == pytest.approx(1 / start.m, rel=1e-5) for start in found)
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            torch.nn.init.orthogonal_(parameter)
+    for start in starts(model).values():
+        assert start.shape == "orthonormal"
+        assert start.nu_A == pytest.approx(1 / start.m, rel=1e-5)
 
 
-def test_scaling_by_layer(llama):
+def test_scaling_is_read(llama):
+    model = get_peft_model(llama(), lora_config("loram", lora_alpha=8, use_rslora=True))
+    assert {start.scaling for start in starts(model).values()} == {8 / math.sqrt(4)}
+
+
+def test_ranks_and_scalings_of_their_own(llama):
     settings = {"alpha_pattern": {"q_proj": 12}, "rank_pattern": {"o_proj": 2}}
     model = get_peft_model(llama(), lora_config("loram", **settings))
     for name, start in starts(model).items():
-        assert start.scaling == {"q_proj": 3.0, "o_proj": 2.0}.get(name.rsplit(".", 1)[1], 1.0)
-        assert start.r == (2 if name.endswith("o_proj") else 4)
+        kind = name.rsplit(".", 1)[1]
+        assert (start.r, start.scaling) == {"q_proj": (4, 3.0), "o_proj": (2, 2.0)}.get(
+            kind, (4, 1.0)
+        )
 
 
-def test_of_loram_the_start_also_after_steps(llama, ids):
+def test_loram_knows_its_start_also_after_steps(llama, ids):
     model = get_peft_model(llama(), lora_config("loram"))
     before = starts(model)
     train(model, ids)
     assert starts(model) == before
 
 
-def test_no_such_adapter(llama):
-    with pytest.raises(ValueError, match="other"):
-        starts(get_peft_model(llama(), lora_config("loram")), "other")
+def test_a_named_adapter_and_an_unknown_one(llama):
+    model = get_peft_model(llama(), lora_config("loram"))
+    model.add_adapter("other", lora_config(True, r=2))
+    assert {start.r for start in starts(model, "other").values()} == {2}
+    assert {start.r for start in starts(model).values()} == {4}
+    with pytest.raises(ValueError, match="missing"):
+        starts(model, "missing")
+
+
+def test_reading_changes_nothing(llama, ids):
+    model = get_peft_model(llama(), lora_config("loram"))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    starts(model)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
