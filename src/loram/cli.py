@@ -394,6 +394,8 @@ def _match(reference: TrainSettings, to: str, rule: Rule, steps: int, persistenc
     from loram.train.matching import Matched, matched_rates
 
     names = [name.strip() for name in re.split(r",(?![^(]*\))", to)]
+    if not all(names):
+        raise typer.BadParameter(f"--to: expected methods, got nothing between two commas in {to}")
     _quiet()
     with Bars(console) as bars:
         found = matched_rates(
