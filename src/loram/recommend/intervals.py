@@ -101,15 +101,19 @@ def judge(
         resamples: bootstrap draws.
         seed: of the draws.
     """
-    draws = {"resamples": resamples, "seed": seed}
-    result = {"auc": bootstrap(SortedScores(label, score).auc, user, **draws)}
+
+    def mean(values: Floats, owner: Ints) -> Interval:
+        return mean_interval(values, owner, resamples=resamples, seed=seed)
+
+    sorted_scores = SortedScores(label, score)
+    result = {"auc": bootstrap(sorted_scores.auc, user, resamples=resamples, seed=seed)}
     users, values, _ = per_user_auc(label, score, user)
     if len(users):
-        result["uauc"] = mean_interval(values, users, **draws)
+        result["uauc"] = mean(values, users)
     if probabilities:
-        result["log_loss"] = mean_interval(log_loss(label, score), user, **draws)
+        result["log_loss"] = mean(log_loss(label, score), user)
     if ks:
         groups, found = of_groups(label, score, user, ks)
         if len(groups):
-            result |= {name: mean_interval(v, groups, **draws) for name, v in found.items()}
+            result |= {name: mean(v, groups) for name, v in found.items()}
     return result

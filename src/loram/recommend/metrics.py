@@ -37,11 +37,8 @@ class SortedScores:
         self._order = np.argsort(score, kind="stable")
         self._positive = label[self._order]
         ordered = score[self._order]
-        self._starts = (
-            np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-            if len(ordered)
-            else np.zeros(0, dtype=np.int64)
-        )
+        first = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
+        self._starts = np.flatnonzero(first)  # where groups of ties begin
 
     def auc(self, weight: Floats | None = None) -> float:
         """Share of (positive, negative) pairs in the right order, ties half; NaN without pairs.

@@ -32,7 +32,7 @@ def of_list(relevant: Floats, score: Floats, ks: Sequence[int] = (5, 10)) -> dic
         raise RecommendError("expected a list with something relevant in it, got none")
     _, group = np.unique(-score, return_inverse=True)
     size = np.bincount(group)
-    hits = np.bincount(group, weights=relevant)
+    hits = np.bincount(group, weights=relevant).astype(np.float64)
     above = np.cumsum(size) - size
     discount = 1 / np.log2(np.arange(len(score)) + 2)
     gained = np.r_[0.0, np.cumsum(discount)]

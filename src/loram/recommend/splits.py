@@ -54,7 +54,7 @@ def global_temporal(data: Interactions, shares: Shares = (0.8, 0.1, 0.1)) -> Row
     share, time = _checked(shares), data.times()
     ordered = np.sort(time)
     n = len(data)
-    ends = [max(int(round(n * s)) - 1, 0) for s in (share[0], share[0] + share[1])]
+    ends = [max(round(n * s) - 1, 0) for s in (share[0], share[0] + share[1])]
     first, second = ordered[ends[0]], ordered[ends[1]]
     return _cut(data, np.argsort(time, kind="stable"), time > second, time > first, by_row=True)
 
@@ -71,7 +71,7 @@ def at_random(data: Interactions, shares: Shares = (0.7, 0.2, 0.1), *, seed: int
     """Rows cut at random: the public benchmarks' split of click data. Times are not respected."""
     share = _checked(shares)
     order = np.random.default_rng(seed).permutation(len(data))
-    ends = [int(round(len(data) * s)) for s in (share[0], share[0] + share[1])]
+    ends = [round(len(data) * s) for s in (share[0], share[0] + share[1])]
     rows = Rows(*(np.sort(part) for part in np.split(order, ends)))
     return _filled(data, rows)
 
