@@ -1,13 +1,16 @@
 """Sampled negatives: for each positive row, items that its user never met, in the same context."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 
 from loram.recommend.errors import RecommendError
 from loram.recommend.interactions import Column, Interactions, Ints
+from loram.recommend.splits import Rows
 
-__all__ = ["with_clock", "with_negatives"]
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+__all__ = ["parts_with_negatives", "with_clock", "with_negatives"]
 
 
 def with_negatives(
@@ -47,11 +50,42 @@ def with_negatives(
     return replace(both, item=np.r_[positive.item, item], label=label, rating=None)
 
 
+def parts_with_negatives(
+    data: Interactions, rows: Rows, *, each: tuple[int, int, int] = (2, 2, 2), seed: int = 0
+) -> tuple[Interactions, Rows]:
+    """A split of positives with negatives of their own in each part.
+
+    Args:
+        data: positives.
+        rows: their split.
+        each: negatives for each positive of train, valid and test.
+        seed: of the draws.
+
+    Returns:
+        Interactions with labels, and their split.
+    """
+    parts = [
+        with_negatives(data, part, each=n, seed=seed + number)
+        for number, (part, n) in enumerate(zip(rows, each, strict=True))
+    ]
+    ends = np.cumsum([0, *(len(part) for part in parts)])
+    joined = replace(
+        parts[0],
+        user=np.concatenate([p.user for p in parts]),
+        item=np.concatenate([p.item for p in parts]),
+        label=np.concatenate([p.labels() for p in parts]),
+        time=None if data.time is None else np.concatenate([p.times() for p in parts]),
+        context={
+            name: Column(np.concatenate([p.context[name].codes for p in parts]), c.vocabulary)
+            for name, c in data.context.items()
+        },
+    )
+    return joined, Rows(*(np.arange(a, b) for a, b in itertools.pairwise(ends)))
+
+
 def with_clock(data: Interactions) -> Interactions:
     """The same with `hour` and `weekday` of each row's time, in UTC, as explicit context."""
     seconds = data.times().astype(np.int64)
     hour = Column(seconds // 3600 % 24, tuple(map(str, range(24))))
-    weekday = Column(
-        (seconds // 86400 + 3) % 7, tuple(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
-    )
+    weekday = Column((seconds // 86400 + 3) % 7, _DAYS)
     return replace(data, context={**data.context, "hour": hour, "weekday": weekday})

@@ -82,7 +82,10 @@ class FieldTable(nn.Module):
         std: of the normal start.
     """
 
-    def __init__(self, sizes: tuple[int, ...], width: int, *, std: float = 0.01) -> None:
+    offsets: Tensor
+    known: Tensor
+
+    def __init__(self, sizes: tuple[int, ...], width: int, *, std: float = 0.05) -> None:
         super().__init__()
         offsets = torch.tensor((0, *sizes[:-1])).cumsum(0)
         self.register_buffer("offsets", offsets, persistent=False)

@@ -1,4 +1,4 @@
-"""One trainer for every classical model: Adam, early stopping on validation, the best state kept."""
+"""One trainer for every classical model: Adam, early stopping, the best state kept."""
 
 import copy
 import logging
@@ -34,11 +34,11 @@ class FitSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(20, ge=1)
-    batch: int = Field(1024, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    patience: int = Field(2, ge=1)
+    epochs: int = Field(default=20, ge=1)
+    batch: int = Field(default=1024, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    patience: int = Field(default=2, ge=1)
     seed: int = 0
 
 

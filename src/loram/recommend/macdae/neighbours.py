@@ -20,6 +20,10 @@ class Neighbours(nn.Module):
         own: whether the pair that is asked for stays in the lists.
     """
 
+    pairs: Tensor
+    of_user: Tensor
+    of_item: Tensor
+
     def __init__(self, user: Ints, item: Ints, users: int, items: int, *, own: bool) -> None:
         super().__init__()
         known = (user >= 0) & (item >= 0)
@@ -40,14 +44,13 @@ class Neighbours(nn.Module):
         shape = (self.users + 1, self.items + 1)
         self.of_user = torch.bincount(u, minlength=shape[0]).float()
         self.of_item = torch.bincount(i, minlength=shape[1]).float()
-        options = {"check_invariants": False}
-        self._matrix = torch.sparse_coo_tensor(torch.stack([u, i]), ones, shape, **options)
-        self._matrix = self._matrix.coalesce()
+        self._matrix = torch.sparse_coo_tensor(torch.stack([u, i]), ones, shape).coalesce()
         self._matrix_t = self._matrix.t().coalesce()
 
     def sums(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Of all users (users + 1, d) and items (items + 1, d): sums of their lists' vectors."""
-        assert self._matrix is not None and self._matrix_t is not None
+        assert self._matrix is not None
+        assert self._matrix_t is not None
         return torch.sparse.mm(self._matrix, items), torch.sparse.mm(self._matrix_t, users)
 
     def means(

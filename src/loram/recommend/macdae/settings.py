@@ -37,12 +37,12 @@ class MacdaeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["macdae", "dae", "vae"] = "macdae"
-    heads: int = Field(4, ge=1)
-    width: int = Field(256, ge=1)
-    embedding: int = Field(64, ge=1)
-    keep: float = Field(0.95, gt=0, le=1)
-    epsilon: float = Field(0.75, ge=-1, le=1)
-    weight: float = Field(0.005, ge=0)
+    heads: int = Field(default=4, ge=1)
+    width: int = Field(default=256, ge=1)
+    embedding: int = Field(default=64, ge=1)
+    keep: float = Field(default=0.95, gt=0, le=1)
+    epsilon: float = Field(default=0.75, ge=-1, le=1)
+    weight: float = Field(default=0.005, ge=0)
     penalty: Literal["linear", "hinge"] = "hinge"
     target: Literal["trainable", "detached"] = "detached"
     reduction: Literal["sum", "mean"] = "mean"
@@ -50,9 +50,9 @@ class MacdaeSettings(BaseModel):
     own: Literal["kept", "left-out"] = "left-out"
     features: Literal["ids", "context"] = "context"
     schedule: Literal["pretrain", "joint"] = "joint"
-    share: float = Field(1.0, ge=0)
+    share: float = Field(default=1.0, ge=0)
     join: Literal["replace", "concat"] = "concat"
-    epochs: int = Field(5, ge=0)
+    epochs: int = Field(default=5, ge=0)
 
     @model_validator(mode="after")
     def _divides(self) -> "MacdaeSettings":
