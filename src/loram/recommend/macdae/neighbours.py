@@ -31,27 +31,21 @@ class Neighbours(nn.Module):
         self.users, self.items, self.own = users, items, own
         # Saved as pairs: a list of a list would not be a tensor.
         self.register_buffer("pairs", torch.from_numpy(pairs))
-        self.register_buffer("of_user", torch.zeros(users + 1), persistent=False)
-        self.register_buffer("of_item", torch.zeros(items + 1), persistent=False)
-        self._matrix: Tensor | None = None
-        self._matrix_t: Tensor | None = None
-        self.refresh()
+        u, i = self._tokens()
+        of_user = torch.bincount(u, minlength=users + 1).float()
+        of_item = torch.bincount(i, minlength=items + 1).float()
+        self.register_buffer("of_user", of_user, persistent=False)
+        self.register_buffer("of_item", of_item, persistent=False)
 
-    def refresh(self) -> None:
-        """Make counts and matrices of the pairs anew, as after loading."""
-        u, i = self.pairs // self.items + 1, self.pairs % self.items + 1
-        ones = torch.ones(len(u))
-        shape = (self.users + 1, self.items + 1)
-        self.of_user = torch.bincount(u, minlength=shape[0]).float()
-        self.of_item = torch.bincount(i, minlength=shape[1]).float()
-        self._matrix = torch.sparse_coo_tensor(torch.stack([u, i]), ones, shape).coalesce()
-        self._matrix_t = self._matrix.t().coalesce()
+    def _tokens(self) -> tuple[Tensor, Tensor]:
+        return self.pairs // self.items + 1, self.pairs % self.items + 1
 
     def sums(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Of all users (users + 1, d) and items (items + 1, d): sums of their lists' vectors."""
-        assert self._matrix is not None
-        assert self._matrix_t is not None
-        return torch.sparse.mm(self._matrix, items), torch.sparse.mm(self._matrix_t, users)
+        u, i = self._tokens()
+        of_users = torch.zeros_like(users).index_add(0, u, items.index_select(0, i))
+        of_items = torch.zeros_like(items).index_add(0, i, users.index_select(0, u))
+        return of_users, of_items
 
     def means(
         self, sums: tuple[Tensor, Tensor], users: Tensor, items: Tensor, u: Tensor, i: Tensor
