@@ -2,7 +2,9 @@
 
 python bench/macdae_latency.py [--requests 2000] [--data frappe.tsv]
 
-Published widths: four heads, context 256, embeddings 64; untrained weights, which cost the same.
+CPU time is what the clock on the wall
+would say on a machine that does nothing else. Published widths: four heads, context 256,
+embeddings 64; untrained weights, which cost the same.
 Without --data: 957 users, 4,082 items and eight contexts, as many as Frappe has.
 """
 
@@ -48,15 +50,16 @@ def main() -> None:
         for row in rng.integers(0, len(data), options.requests)
     ]
     encoder.context(*requests[0])  # sums of the neighbour lists are made once
-    seconds: list[float] = []
+    clocks = {"wall clock": time.perf_counter, "CPU time": time.thread_time}
+    seconds: dict[str, list[float]] = {name: [] for name in clocks}
     for request in requests:
-        began = time.perf_counter()
+        began = {name: clock() for name, clock in clocks.items()}
         encoder.context(*request)
-        seconds.append(time.perf_counter() - began)
-    p50, p99, worst = np.quantile(seconds, [0.5, 0.99, 1.0]) * 1e3
-    print(
-        f"{data.name}: one request, one core: p50 {p50:.2f} ms, p99 {p99:.2f} ms, most {worst:.2f}"
-    )
+        for name, clock in clocks.items():
+            seconds[name].append(clock() - began[name])
+    for name, values in seconds.items():
+        p50, p99 = np.quantile(values, [0.5, 0.99]) * 1e3
+        print(f"{data.name}, one request, one core, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -94,9 +94,8 @@ def test_a_context_changes_the_deep_input_alone(
     one, other = model(tokens, torch.zeros(2, 2)), model(tokens, torch.ones(2, 2) * 5)
     assert one.shape == (2,)
     assert (one != other).all()
-    assert next(iter(model.deep)).in_features == 2 + (
-        0 if replaces else 3 * (1 if base is NFM else 2)
-    )
+    own = 3 if base is NFM else 6
+    assert next(iter(model.deep)).in_features == (2 if replaces else 2 + own)
 
 
 def test_a_fit_is_deterministic_keeps_its_best_and_leaves_the_generator() -> None:
@@ -145,18 +144,14 @@ def test_mf_learns_who_likes_what(loss: str, tmp_path: Path) -> None:
     rows = temporal_per_user(data)
     settings = MfSettings.model_validate({"width": 8, "loss": loss})
     model, curve = fit_mf(data, rows.train, rows.valid, settings, QUICK)
-    score = model.score(data.user[rows.test], data.item[rows.test])
-    assert auc(data.labels()[rows.test], score) > 0.7
+    everything = model.score(data.user, data.item)
+    assert auc(data.labels()[rows.test], everything[rows.test]) > 0.7
     assert len(curve.values) > 1
     again, _ = fit_mf(data, rows.train, rows.valid, settings, QUICK)
-    np.testing.assert_array_equal(
-        again.score(data.user, data.item), model.score(data.user, data.item)
-    )
+    np.testing.assert_array_equal(again.score(data.user, data.item), everything)
     model.save(tmp_path / "mf")
     loaded = MF.load(tmp_path / "mf")
-    np.testing.assert_array_equal(
-        loaded.score(data.user, data.item), model.score(data.user, data.item)
-    )
+    np.testing.assert_array_equal(loaded.score(data.user, data.item), everything)
 
 
 def encoders() -> list[Encoder]:

@@ -88,7 +88,7 @@ def test_neighbours_are_means_of_lists(own: bool) -> None:
     items = torch.cat([torch.zeros(1, 2), torch.randn(4, 2)])
     asked = [(1, 1), (1, 2), (3, 3), (0, 3), (2, 3)]
     u, i = torch.tensor(asked).T
-    of_user, of_item = lists.means(lists.sums(users, items), users, items, u, i)
+    of_user, of_item = lists.means(*lists.sums(users, items), users, items, u, i)
     pairs = {(1, 1), (1, 3), (2, 3)}
     for n, pair in enumerate(asked):
         kept = pairs if own else pairs - {pair}
@@ -158,7 +158,8 @@ def test_features_are_read_only_where_asked() -> None:
     data = made()
     rows = np.arange(len(data))
     both = {
-        f: pretrained(data, rows, small(features=f, epochs=0), QUICK) for f in ("context", "ids")
+        name: pretrained(data, rows, small(features=name, epochs=0), QUICK)
+        for name in ("context", "ids")
     }
     assert both["context"].fields.names == ("user", "item", "daypart", "age")
     assert both["ids"].fields.names == ("user", "item")

@@ -48,20 +48,27 @@ class Neighbours(nn.Module):
         return of_users, of_items
 
     def means(
-        self, sums: tuple[Tensor, Tensor], users: Tensor, items: Tensor, u: Tensor, i: Tensor
+        self,
+        of_users: Tensor,
+        of_items: Tensor,
+        users: Tensor,
+        items: Tensor,
+        u: Tensor,
+        i: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Means (n, d) of the lists of tokens u and i (n,); zeros where a list is empty.
 
         Args:
-            sums: of `sums`.
+            of_users: sums of their lists (users + 1, d).
+            of_items: likewise.
             users: their vectors (users + 1, d).
             items: likewise.
             u: tokens, 0 for unknown.
             i: likewise.
         """
         met = self._met(u, i) if not self.own else torch.zeros(len(u))
-        of_user = (sums[0][u] - met[:, None] * items[i]) / _counts(self.of_user[u] - met)
-        of_item = (sums[1][i] - met[:, None] * users[u]) / _counts(self.of_item[i] - met)
+        of_user = (of_users[u] - met[:, None] * items[i]) / _counts(self.of_user[u] - met)
+        of_item = (of_items[i] - met[:, None] * users[u]) / _counts(self.of_item[i] - met)
         return of_user, of_item
 
     def _met(self, u: Tensor, i: Tensor) -> Tensor:
