@@ -32,6 +32,8 @@ from loram.figures import FigureError, Which
 from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
+from loram.recommend import cli as recommend
+from loram.recommend.errors import RecommendError
 from loram.study.engine import EngineName
 from loram.study.errors import StudyError
 from loram.study.report.errors import ReportError
@@ -48,7 +50,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
-    *(ReportError, SandboxError, StudyError),
+    *(RecommendError, ReportError, SandboxError, StudyError),
 )
 
 app = typer.Typer(
@@ -60,6 +62,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(recommend.app)
 console = Console()
 errors = Console(stderr=True)
 
