@@ -1,8 +1,11 @@
 """What the tests of LLM recommenders share: a tiny Llama with a tokenizer that knows Yes and No."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -97,3 +100,43 @@ def tables(number: int, width: int = 6) -> dict[str, torch.Tensor]:
 def parts(model: Any) -> Sequence[str]:
     """Names of what has a gradient."""
     return [name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()]
+
+
+def save_model(folder: Path) -> Path:
+    """A model and its tokenizer, as settings name them."""
+    tokenizer = make_tokenizer()
+    make_llama(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_interactions(file: Path, *, users: int = 12, each: int = 12) -> Path:
+    """CSV of users who like items of their own parity, with titles and times."""
+    lines = ["user,item,rating,time,title"]
+    for user in range(users):
+        for k in range(each):
+            item = (3 * user + 5 * k) % 16
+            rating = 5 if item % 2 == user % 2 else 2
+            lines.append(f"u{user},i{item},{rating},{100 * k + user},{TITLES[item]}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+class FakeEncoder:
+    """Vectors that are fixed functions of the codes."""
+
+    widths = MappingProxyType({"user": 6, "item": 6, "sequence": 6, "context": 6})
+
+    def item_vectors(self, item: Any) -> torch.Tensor:
+        codes = torch.as_tensor(np.asarray(item)).float()[..., None]
+        return torch.cos(codes * torch.arange(1, 7)) * (codes >= 0)
+
+    def encode(self, samples: Any) -> dict[str, torch.Tensor]:
+        user = self.item_vectors(samples.user + 1)
+        sequence = self.item_vectors(samples.history).sum(1)
+        return {
+            "user": user,
+            "item": self.item_vectors(samples.item),
+            "sequence": sequence,
+            "context": sequence + user,
+        }

@@ -13,8 +13,9 @@ from loram.peft import LoramError
 from loram.peft.attach import attach
 from loram.peft.gated import Gates, expert_alpha, gate_
 from loram.peft.layers import lora_layers
+from loram.recommend.interactions import UNKNOWN
 from loram.recommend.llm.batch import collate
-from loram.recommend.llm.case import UNKNOWN, Case, Slot
+from loram.recommend.llm.case import Case, Slot
 from loram.recommend.llm.inject import inject
 from loram.recommend.llm.projector import Projectors
 from loram.recommend.llm.prompt import Prompter, PromptError, Template

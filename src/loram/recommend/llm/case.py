@@ -2,14 +2,12 @@
 
 from typing import Literal, NamedTuple
 
-__all__ = ["KINDS", "UNKNOWN", "Case", "Kind", "Slot"]
+from loram.recommend.interactions import UNKNOWN
+
+__all__ = ["Case", "Kind", "Slot"]
 
 Kind = Literal["user", "item", "sequence", "context"]
 """Of vectors that go into a prompt."""
-
-KINDS: tuple[Kind, ...] = ("user", "item", "sequence", "context")
-UNKNOWN = -1
-"""Code of a user or an item that the encoder has never seen."""
 
 
 class Case(NamedTuple):

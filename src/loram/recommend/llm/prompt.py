@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from string import Formatter
 from typing import Any, NamedTuple
 
+from loram.recommend.errors import RecommendError
 from loram.recommend.llm.case import Case, Slot
 
 __all__ = ["PromptError", "Prompter", "Template", "Tokens"]
@@ -27,7 +28,7 @@ _PROMPT_FIELDS = (*_LISTS, "target", *_SLOTS)
 _ITEM_FIELDS = ("title", "slot")
 
 
-class PromptError(ValueError):
+class PromptError(RecommendError):
     """A template or a prompt can't be used; the message says what was expected and what to do."""
 
 

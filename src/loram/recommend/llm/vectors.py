@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from loram.recommend.llm.case import UNKNOWN
+from loram.recommend.interactions import UNKNOWN
 
 __all__ = ["Control", "Vectors"]
 
