@@ -1,5 +1,6 @@
 """What the tests of LLM recommenders share: a tiny Llama with a tokenizer that knows Yes and No."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from loram.recommend.llm.case import Case
+from loram.recommend.llm.settings import LLMSettings, read_yaml
 
 TITLES = [f"{a} {b}" for a in ("Red", "Blue", "Old", "New") for b in ("Fox", "Door", "Sea", "Song")]
 
@@ -131,6 +133,9 @@ class FakeEncoder:
         codes = torch.as_tensor(np.asarray(item)).float()[..., None]
         return torch.cos(codes * torch.arange(1, 7)) * (codes >= 0)
 
+    def save(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+
     def encode(self, samples: Any) -> dict[str, torch.Tensor]:
         user = self.item_vectors(samples.user + 1)
         sequence = self.item_vectors(samples.history).sum(1)
@@ -140,3 +145,28 @@ class FakeEncoder:
             "sequence": sequence,
             "context": sequence + user,
         }
+
+
+def tiny(name: str, inputs: tuple[Path, Path], *changes: str) -> LLMSettings:
+    """A configuration of the package, on a model and data of the test, for two steps a stage."""
+    model, data = inputs
+    base = read_yaml(name)
+    small = [
+        *(f"model={model}", f"data.source={data}", "dtype=float32", "data.history=4"),
+        *("data.shots=6", "data.valid=6", "data.test=9", "batch_size=3", "warmup_steps=1"),
+        *(
+            "data.sizes=[12, 12, 12]",
+            "max_new_tokens=3",
+            "save_every=1",
+            "published={}",
+            "resamples=20",
+        ),
+    ]
+    if base.data.candidates:
+        small += ["data.candidates=4", "data.shares=[6, 2, 4]", "data.valid=2"]
+    stages = [
+        {"trains": list(s.trains), "prompts": s.prompts, "max_steps": 2, "patience": s.patience}
+        for s in base.stages
+    ]
+    small.append(f"stages={json.dumps(stages)}")
+    return read_yaml(name, [*small, *changes])

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from llm_tiny import FakeEncoder, save_interactions, save_model
+from llm_tiny import FakeEncoder, save_interactions, save_model, tiny
 from safetensors.torch import load_file, save_file
 
 from loram.recommend import RecommendError
 from loram.recommend.llm import encoders
 from loram.recommend.llm.data import load
 from loram.recommend.llm.run import run
-from loram.recommend.llm.settings import LLMSettings, published, read_yaml
+from loram.recommend.llm.settings import published, read_yaml
 
 SMALL = ("tallrec", "collm-mf", "collm-sasrec", "llara", "ilora", "macdae")
 PUBLISHED = ("tallrec", "collm-mf", "collm-sasrec", "llara", "ilora")
@@ -32,35 +32,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    fakes = {
-        name: lambda asked, options, seed: FakeEncoder() for name in ("mf", "sasrec", "macdae")
-    }
-    monkeypatch.setattr(encoders, "ENCODERS", fakes)
+    def fit(*args: Any) -> FakeEncoder:
+        return FakeEncoder()
 
-
-def tiny(name: str, inputs: tuple[Path, Path], *changes: str) -> LLMSettings:
-    """A configuration of the package, on a model and data of the test, for two steps a stage."""
-    model, data = inputs
-    base = read_yaml(name)
-    small = [
-        *(f"model={model}", f"data.source={data}", "dtype=float32", "data.history=4"),
-        *("data.shots=6", "data.valid=6", "data.test=9", "batch_size=3", "warmup_steps=1"),
-        *(
-            "data.sizes=[12, 12, 12]",
-            "max_new_tokens=3",
-            "save_every=1",
-            "published={}",
-            "resamples=20",
-        ),
-    ]
-    if base.data.candidates:
-        small += ["data.candidates=4", "data.shares=[6, 2, 4]", "data.valid=2"]
-    stages = [
-        {"trains": list(s.trains), "prompts": s.prompts, "max_steps": 2, "patience": s.patience}
-        for s in base.stages
-    ]
-    small.append(f"stages={json.dumps(stages)}")
-    return read_yaml(name, [*small, *changes])
+    fake = encoders.Kind(fit, lambda folder: FakeEncoder())
+    monkeypatch.setattr(encoders, "ENCODERS", dict.fromkeys(("mf", "sasrec", "macdae"), fake))
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
@@ -118,9 +94,7 @@ def test_the_floors_come_first_and_do_not_depend_on_the_shots(
     assert {"popularity", "item mean", "like share", "like share + item"} <= found[0].keys()
 
 
-@pytest.mark.parametrize(
-    ("name", "at"), [("collm-mf-small", 1), ("collm-mf-small", 3), ("ilora-small", 1)]
-)
+@pytest.mark.parametrize(("name", "at"), [("collm-mf-small", 3), ("ilora-small", 1)])
 def test_a_killed_run_ends_with_the_same_numbers(
     name: str, at: int, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -129,7 +103,6 @@ def test_a_killed_run_ends_with_the_same_numbers(
     run(settings, whole)
     with pytest.raises(Killed):
         run(settings, killed, bars=kill_at(at))
-    assert (killed / "checkpoint.safetensors").exists() or at == 1
     with pytest.raises(Killed):
         run(settings, killed, bars=kill_at(1, settings.name))  # after training, while it is judged
     run(settings, killed)
@@ -193,7 +166,7 @@ def test_any_method_of_the_table_goes(
 
 
 def test_early_stopping_keeps_the_best(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    stage = '{"trains": ["adapter"], "max_steps": 40, "patience": 2}'
+    stage = '{"trains": ["adapter"], "epochs": 20, "patience": 2}'
     settings = tiny(
         "tallrec-small", inputs, f"stages=[{stage}]", "lr=0.1", "judge_every=1", "schedule=constant"
     )

@@ -1,7 +1,7 @@
 """From interactions to cases: splits, shots, candidates, and what an encoder may learn from."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Asked:
         learnt: rows of the interactions that encoders and floors learn from: all that the split
             gives to train, also where only a few shots are drawn.
         known: the samples of the whole train part.
+        chosen_by: the samples of the whole validation part, to fit encoders by.
     """
 
     data: Interactions
@@ -48,6 +49,7 @@ class Asked:
     test: Part
     learnt: Ints
     known: Samples
+    chosen_by: Samples
 
     @property
     def all(self) -> list[Case]:
@@ -83,6 +85,8 @@ def load(settings: DataOf, *, seed: int) -> Asked:
         # Of sequences, all but what is asked at the end is there to learn from.
         everything = np.arange(len(data))
         learnt = np.setdiff1d(everything, held) if settings.split == "sequences" else rows.train
+    if settings.candidates:  # what came next is asked, liked or not
+        parts = tuple(replace(part, label=np.ones(len(part))) for part in parts)
     for part in parts:
         check_history(data, part) if data.time is not None and len(part) else None
     check_neighbours(learnt, np.concatenate([parts[1].row, parts[2].row]))
@@ -97,7 +101,7 @@ def load(settings: DataOf, *, seed: int) -> Asked:
     if not made[0].cases or not made[2].cases:
         raise RecommendError(f"{data.name}: nothing is left to learn from or to judge")
     train, valid, test = made
-    return Asked(data, train, valid, test, learnt, parts[0])
+    return Asked(data, train, valid, test, learnt, parts[0], parts[1])
 
 
 def cases_of(data: Interactions, part: Samples, settings: DataOf, *, first: int = 0) -> list[Case]:
