@@ -39,13 +39,13 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<end>")
 
 
-def make_llama(vocabulary: int) -> LlamaForCausalLM:
+def make_llama(vocabulary: int, *, layers: int = 2) -> LlamaForCausalLM:
     torch.manual_seed(2)
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
@@ -107,7 +107,7 @@ def parts(model: Any) -> Sequence[str]:
 def save_model(folder: Path) -> Path:
     """A model and its tokenizer, as settings name them."""
     tokenizer = make_tokenizer()
-    make_llama(len(tokenizer)).save_pretrained(folder)
+    make_llama(len(tokenizer), layers=1).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
