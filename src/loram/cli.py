@@ -32,6 +32,8 @@ from loram.figures import FigureError, Which
 from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
+from loram.recommend import cli as recommend
+from loram.recommend.errors import RecommendError
 from loram.tasks import DataError
 from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype
 from loram.train.run import RunError, run, versions
@@ -43,6 +45,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
+    RecommendError,
 )
 
 app = typer.Typer(
@@ -54,6 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(recommend.app)
 console = Console()
 errors = Console(stderr=True)
 

@@ -1,7 +1,7 @@
 """Sampled negatives: for each positive row, items that its user never met, in the same context."""
 
-import itertools
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def parts_with_negatives(
             for name, c in data.context.items()
         },
     )
-    return joined, Rows(*(np.arange(a, b) for a, b in itertools.pairwise(ends)))
+    return joined, Rows(*(np.arange(a, b) for a, b in pairwise(ends)))
 
 
 def with_clock(data: Interactions) -> Interactions:

@@ -83,22 +83,20 @@ class FieldTable(nn.Module):
     """
 
     offsets: Tensor
-    known: Tensor
 
     def __init__(self, sizes: tuple[int, ...], width: int, *, std: float = 0.05) -> None:
         super().__init__()
         offsets = torch.tensor((0, *sizes[:-1])).cumsum(0)
         self.register_buffer("offsets", offsets, persistent=False)
         self.weight = nn.Parameter(torch.randn(sum(sizes), width) * std)
-        known = torch.ones(sum(sizes), 1)
-        known[offsets] = 0
-        self.register_buffer("known", known, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Vectors (n, fields, width) of tokens (n, fields)."""
-        return nn.functional.embedding(tokens + self.offsets, self.weight * self.known)
+        vectors = nn.functional.embedding(tokens + self.offsets, self.weight)
+        return vectors * (tokens > 0)[:, :, None]
 
     def field(self, number: int, size: int) -> Tensor:
         """The rows (size, width) of one field."""
         start = int(self.offsets[number])
-        return (self.weight * self.known)[start : start + size]
+        known = torch.arange(size) > 0
+        return self.weight[start : start + size] * known[:, None]

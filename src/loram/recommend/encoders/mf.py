@@ -110,7 +110,8 @@ class MF(nn.Module):
     def load(cls, folder: Path) -> "MF":
         """Read a folder that `save` wrote."""
         about, weights = restore(folder, "mf")
-        model = cls(*about["counts"], MfSettings.model_validate(about["settings"]))
+        users, items = about["counts"]
+        model = cls(users, items, MfSettings.model_validate(about["settings"]))
         model.load_state_dict(weights)
         return model.eval()
 

@@ -37,25 +37,29 @@ class ContextModel(nn.Module):
         self.table = FieldTable(fields.sizes, settings.embedding, std=0.1)
         self.inputs = (len(fields.sizes) + 3) * settings.embedding
         self.coder = CODERS[settings.kind](self.inputs, settings)
-        self._sums: tuple[Tensor, Tensor] | None = None
+        self._lists: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def train(self, mode: bool = True) -> "ContextModel":
         """As any module's; sums of the lists are kept while it is not trained."""
-        self._sums = None
+        self._lists = None
         return super().train(mode)
 
     def input(self, tokens: Tensor) -> Tensor:
         """The clean x (n, inputs) of tokens (n, fields)."""
         vectors = self.table(tokens)
+        means = self.neighbours.means(*self._of_all(), tokens[:, 0], tokens[:, 1])
+        return torch.cat([vectors.flatten(1), *means, vectors[:, 0] * vectors[:, 1]], dim=1)
+
+    def _of_all(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sums of all lists, and the vectors of all users and items; kept while in use."""
+        if self._lists is not None:
+            return self._lists
         users = self.table.field(0, self.fields.sizes[0])
         items = self.table.field(1, self.fields.sizes[1])
-        sums = self._sums
-        if sums is None:
-            sums = self.neighbours.sums(users, items)
-            if not self.training and not torch.is_grad_enabled():
-                self._sums = sums
-        means = self.neighbours.means(sums, users, items, tokens[:, 0], tokens[:, 1])
-        return torch.cat([vectors.flatten(1), *means, vectors[:, 0] * vectors[:, 1]], dim=1)
+        lists = (*self.neighbours.sums(users, items), users, items)
+        if not self.training and not torch.is_grad_enabled():
+            self._lists = lists
+        return lists
 
     def code(self, tokens: Tensor) -> tuple[Coded, Tensor]:
         """What the coder makes of tokens, and the clean x that it was given."""

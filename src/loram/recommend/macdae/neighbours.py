@@ -31,43 +31,44 @@ class Neighbours(nn.Module):
         self.users, self.items, self.own = users, items, own
         # Saved as pairs: a list of a list would not be a tensor.
         self.register_buffer("pairs", torch.from_numpy(pairs))
-        self.register_buffer("of_user", torch.zeros(users + 1), persistent=False)
-        self.register_buffer("of_item", torch.zeros(items + 1), persistent=False)
-        self._matrix: Tensor | None = None
-        self._matrix_t: Tensor | None = None
-        self.refresh()
+        u, i = self._tokens()
+        of_user = torch.bincount(u, minlength=users + 1).float()
+        of_item = torch.bincount(i, minlength=items + 1).float()
+        self.register_buffer("of_user", of_user, persistent=False)
+        self.register_buffer("of_item", of_item, persistent=False)
 
-    def refresh(self) -> None:
-        """Make counts and matrices of the pairs anew, as after loading."""
-        u, i = self.pairs // self.items + 1, self.pairs % self.items + 1
-        ones = torch.ones(len(u))
-        shape = (self.users + 1, self.items + 1)
-        self.of_user = torch.bincount(u, minlength=shape[0]).float()
-        self.of_item = torch.bincount(i, minlength=shape[1]).float()
-        self._matrix = torch.sparse_coo_tensor(torch.stack([u, i]), ones, shape).coalesce()
-        self._matrix_t = self._matrix.t().coalesce()
+    def _tokens(self) -> tuple[Tensor, Tensor]:
+        return self.pairs // self.items + 1, self.pairs % self.items + 1
 
     def sums(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Of all users (users + 1, d) and items (items + 1, d): sums of their lists' vectors."""
-        assert self._matrix is not None
-        assert self._matrix_t is not None
-        return torch.sparse.mm(self._matrix, items), torch.sparse.mm(self._matrix_t, users)
+        u, i = self._tokens()
+        of_users = torch.zeros_like(users).index_add(0, u, items.index_select(0, i))
+        of_items = torch.zeros_like(items).index_add(0, i, users.index_select(0, u))
+        return of_users, of_items
 
     def means(
-        self, sums: tuple[Tensor, Tensor], users: Tensor, items: Tensor, u: Tensor, i: Tensor
+        self,
+        of_users: Tensor,
+        of_items: Tensor,
+        users: Tensor,
+        items: Tensor,
+        u: Tensor,
+        i: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Means (n, d) of the lists of tokens u and i (n,); zeros where a list is empty.
 
         Args:
-            sums: of `sums`.
+            of_users: sums of their lists (users + 1, d).
+            of_items: likewise.
             users: their vectors (users + 1, d).
             items: likewise.
             u: tokens, 0 for unknown.
             i: likewise.
         """
         met = self._met(u, i) if not self.own else torch.zeros(len(u))
-        of_user = (sums[0][u] - met[:, None] * items[i]) / _counts(self.of_user[u] - met)
-        of_item = (sums[1][i] - met[:, None] * users[u]) / _counts(self.of_item[i] - met)
+        of_user = (of_users[u] - met[:, None] * items[i]) / _counts(self.of_user[u] - met)
+        of_item = (of_items[i] - met[:, None] * users[u]) / _counts(self.of_item[i] - met)
         return of_user, of_item
 
     def _met(self, u: Tensor, i: Tensor) -> Tensor:
