@@ -4,6 +4,8 @@ from typing import Any
 
 __all__ = ["table_of"]
 
+_SHOWN = ("auc", "uauc", "hr@1", "ndcg@5", "ndcg@10")  # what a terminal has room for
+
 
 def table_of(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows.
@@ -12,14 +14,15 @@ def table_of(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         results: of `results.json`.
 
     Returns:
-        Values with their intervals; what a row does not have is `-`.
+        Values with their intervals; what a row does not have is `-`. All metrics are in the file.
     """
     sections = (
         ("floor", results["baselines"]),
         ("LLM", results["metrics"]),
         ("published", results["published"]),
     )
-    metrics = list(next(iter(results["metrics"].values())))
+    there = next(iter(results["metrics"].values()))
+    metrics = [name for name in _SHOWN if name in there]
     rows = [
         [kind, name, *(_cell(found.get(metric)) for metric in metrics)]
         for kind, section in sections
