@@ -144,7 +144,8 @@ def test_train_from_end_to_end_and_read_again(command, tiny, tmp_path):
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["settings"]["alpha"], results["settings"]["train_size"]) == (8.0, 20)
-    assert f"{results['loss_before']:.4f} → {results['loss_after']:.4f}" in out
+    metrics = results["metrics"]
+    assert f"{metrics['before']['loss']:.4f} → {metrics['test']['loss']:.4f}" in out
     assert "exact match" in out
     assert str(tmp_path / "out" / "adapter") in out
     for stage in ("reading", "held-out loss before (4)", "answers before (2)", "training (3)"):

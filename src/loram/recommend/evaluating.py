@@ -92,7 +92,7 @@ def prepare_data(
     length = length if data.history is not None or data.time is not None else 0
     if data.label is None:
         # Histories are of the positives: a drawn item was never met.
-        data, rows = parts_with_negatives(data, rows, each=(negatives,) * 3)
+        data, rows = parts_with_negatives(data, rows, each=(negatives, negatives, negatives))
         length = 0
     parts = (samples(data, part, length=length) for part in rows)
     return _checked(data, rows, *parts)
