@@ -3,6 +3,7 @@
 loram recommend prepare ml-100k
 loram recommend floors ml-100k --split tallrec
 loram recommend evaluate ml-100k --split tallrec --model sasrec
+loram recommend train tallrec-small --out runs/tallrec
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ from loram.recommend.evaluating import MODELS, Prepared, prepare_data
 from loram.recommend.floors import floors as floors_of
 from loram.recommend.interactions import Floats
 from loram.recommend.intervals import Interval, judge
+from loram.recommend.llm.cli import add_to
 from loram.recommend.reading import Columns
 
 __all__ = ["app"]
@@ -155,6 +157,9 @@ def evaluate(
         raise RecommendError(f"--model {unknown[0]}: expected one of {', '.join(MODELS)}")
     made = _prepared(data, split, column, like_above, negatives, valid, test)
     console.print(_table(made, {name: MODELS[name](made, seed) for name in chosen}, resamples))
+
+
+add_to(app)
 
 
 def _table(made: Prepared, trained: dict[str, Floats], resamples: int) -> Table:
