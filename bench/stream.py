@@ -123,9 +123,7 @@ def measure(folder: Path, rank: int, count: int) -> None:
                 reads.append(timed(before, lambda: read(files)))
                 before()
                 out = f"{scratch}/{cache}{turn}"
-                inits.append(
-                    child("init", "init", str(folder), "--rank", str(rank), "--out", out)
-                )
+                inits.append(child("init", "init", str(folder), "--rank", str(rank), "--out", out))
             adapter = Path(out, "adapter_model.safetensors").stat().st_size
             used = whole - 2 * 2 * VOCABULARY * WIDTH  # neither embeddings nor head are targets
             speeds = [
@@ -145,9 +143,7 @@ def measure(folder: Path, rank: int, count: int) -> None:
                         max(one["peak"] for one in inits) - bare["peak"]
                     )
                     / GIB,
-                    "above the imports (GiB)": (
-                        max(one["peak"] for one in inits) - imports["peak"]
-                    )
+                    "above the imports (GiB)": (max(one["peak"] for one in inits) - imports["peak"])
                     / GIB,
                     "adapter (MB)": adapter / 1e6,
                 }

@@ -34,12 +34,14 @@ class Entry(NamedTuple):
         shape: as stored.
         dtype: safetensors' name of it.
         file: that holds it.
+        begin: where its data is in the file.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     file: Path
+    begin: int
 
     @property
     def is_float(self) -> bool:
@@ -96,10 +98,24 @@ def entries(file: Path) -> list[Entry]:
     """
     with opened(file) as held:
         slices = {name: held.get_slice(name) for name in held.offset_keys()}
-        return [
-            Entry(name, tuple(part.get_shape()), part.get_dtype(), file)
-            for name, part in slices.items()
-        ]
+    begins = _begins(file)
+    return [
+        Entry(name, tuple(part.get_shape()), part.get_dtype(), file, begins[name])
+        for name, part in slices.items()
+    ]
+
+
+def _begins(file: Path) -> dict[str, int]:
+    """By safetensors' format: 8 bytes of length, JSON, then the data. The library has checked it,
+    and does not tell where the tensors are."""
+    with file.open("rb") as held:
+        length = int.from_bytes(held.read(8), "little")
+        header = json.loads(held.read(length))
+    return {
+        name: 8 + length + row["data_offsets"][0]
+        for name, row in header.items()
+        if name != "__metadata__"
+    }
 
 
 def opened(file: Path) -> Any:

@@ -24,10 +24,10 @@ __all__ = [
     "spectral_gains",
 ]
 
-# Entries whose squares are summed in float32, and the entries of a narrower dtype that are widened
-# at a time: 4 MiB. Longer runs lose digits (`W.norm()` of 4096 × 4096 is off by 1e-3), smaller parts
+# Entries whose squares are summed in float32; and those of a narrower dtype that are widened at a
+# time, to 2 MiB. Longer runs lose digits (`W.norm()` of 4096 × 4096 is off by 1e-3), smaller parts
 # cost more calls.
-_RUN, _PART = 1 << 10, 1 << 20
+_RUN, _PART = 1 << 10, 1 << 19
 
 
 def nu(X: Tensor) -> float:
@@ -78,9 +78,8 @@ class MeanSquare:
         self._entries, self._seen = entries, 0
         wide = dtype if dtype == torch.float64 else torch.float32
         self._norms = torch.empty(entries // _RUN, dtype=wide, device=device)
-        # One buffer for all parts: fresh memory for each costs more than the sum.
-        size = 0 if dtype == wide else min(_PART, entries)
-        self._buffer = torch.empty(size, dtype=wide, device=device)
+        # Float32 is read as it is; what is narrower is widened, in memory that is used again.
+        self._part = entries if dtype == wide else _PART
         self._tail = 0.0
 
     def add(self, piece: Tensor) -> None:
@@ -97,15 +96,14 @@ class MeanSquare:
                 f"expected pieces of a multiple of {_RUN} entries, {self._entries} in all; got "
                 f"{len(piece)} after {self._seen}"
             )
-        for part in piece.split(_PART) if len(self._buffer) else (piece,):
-            wide = self._buffer[: len(part)].copy_(part) if len(self._buffer) else part
-            first, runs = self._seen // _RUN, len(wide) // _RUN
-            torch.linalg.vector_norm(
-                wide[: runs * _RUN].view(runs, _RUN), dim=1, out=self._norms[first : first + runs]
-            )
-            if len(wide) % _RUN:
-                self._tail = float(wide[runs * _RUN :].cpu().double().square().sum())
-            self._seen += len(wide)
+        for part in piece.split(self._part):
+            first, runs = self._seen // _RUN, len(part) // _RUN
+            whole = part[: runs * _RUN].view(runs, _RUN)
+            norms = self._norms[first : first + runs]
+            torch.linalg.vector_norm(whole, dim=1, dtype=norms.dtype, out=norms)
+            if len(part) % _RUN:
+                self._tail = float(part[runs * _RUN :].cpu().double().square().sum())
+            self._seen += len(part)
 
     def value(self) -> float:
         """ν.

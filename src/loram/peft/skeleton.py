@@ -41,7 +41,7 @@ class Task(NamedTuple):
     names: frozenset[str]
 
 
-def _names(mapping: Mapping[str, Any]) -> frozenset[str]:
+def _names(mapping: Mapping[Any, Any]) -> frozenset[str]:
     found: set[str] = set()
     for value in mapping.values():
         found.update([value] if isinstance(value, str) else value)
@@ -173,5 +173,3 @@ def _made(name: str, source: str, converters: list[Any]) -> set[str]:
     converter = next(row for row in converters if source in row.source_patterns)
     targets: list[str] = converter.target_patterns
     return {name.replace(targets[0], target) for target in targets}
-
-

@@ -1,8 +1,8 @@
 """A ready adapter for a checkpoint that is never loaded: `loram init`.
 
-The model is built on the meta device, PEFT itself puts the adapter on it, and what the adapter needs
-of the weights, ν[W] of each target, is read from the files in pieces. What is written is bit for
-bit what `get_peft_model(model, config).save_pretrained(out)` writes.
+The model is built on the meta device, PEFT itself puts the adapter on it, and what the adapter
+needs of the weights, ν[W] of each target, is read from the files in pieces. What is written is bit
+for bit what `get_peft_model(model, config).save_pretrained(out)` writes.
 
 >>> stream_init("meta-llama/Llama-2-7b-hf", "adapter", LoraConfig(r=16, init_lora_weights="loram"))
 """
@@ -10,10 +10,13 @@ bit what `get_peft_model(model, config).save_pretrained(out)` writes.
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
@@ -32,8 +35,8 @@ from loram.peft.record import ATTRIBUTE, BasisRecord
 from loram.peft.skeleton import TASKS, Skeleton, skeleton
 from loram.peft.spec import DEVIATION, LoramInit, parse
 from loram.peft.start import loading
-from loram.schemes.loram import Gain, beta, beta_for_magnitude, check_rank
-from loram.streams import Piece, Stream, read_whole
+from loram.schemes.loram import beta, beta_for_magnitude, check_rank
+from loram.streams import one_thread, pieces, read_whole
 
 __all__ = ["Streamed", "config_of", "stream_init"]
 
@@ -266,42 +269,58 @@ def _betas(
     targets: list[_Target], init: LoramInit, config: LoraConfig, tick: Callable[[int], None]
 ) -> list[float]:
     """β of every target, or one error with all that is wrong."""
-    # The spectrum and the variance are no sums over pieces: for them one tensor is in memory.
+    # The spectrum and the variance are no sums over pieces: for them one tensor is in memory, and
+    # all threads work on it.
     whole = init.gain == "spectral" or init.statistic == "var"
-    rest: Any = {"basis": init.basis, "statistic": init.statistic, "seed": init.seed}
+    weigh = partial(_of_whole if whole else _of_pieces, init=init)
+    workers = 1 if whole else torch.get_num_threads()
     betas: list[float] = []
     problems: list[str] = []
-    with Stream([] if whole else [target.entry for target in targets]) as stream:
-        pieces = iter(stream)
-        for target in targets:
-            try:
-                if whole:
-                    stored = read_whole(target.entry).to(target.dtype)
-                    W = target.kind.matrix(target.site, stored)
-                    betas.append(beta(W, target.r, gain=cast(Gain, init.gain), **rest))
+    with nullcontext() if whole else one_thread(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for target, b in zip(targets, pool.map(weigh, targets), strict=True):
+                if isinstance(b, str):
+                    problems.append(f"{target.name}: {b}")
                 else:
-                    magnitude = _magnitude(target, pieces)
-                    gain = cast(Gain, init.gain)
-                    b = beta_for_magnitude(magnitude, *target.shape, target.r, gain=gain, **rest)
                     betas.append(b)
-            except CheckpointError:
-                raise
-            except (ValueError, TypeError) as error:
-                problems.append(f"{target.name}: {error}")
-            tick(1)
+                tick(1)
+        finally:  # damaged, or interrupted: the rest is not worth reading
+            pool.shutdown(cancel_futures=True)
     report(config.init_lora_weights, problems)
     return betas
 
 
-def _magnitude(target: _Target, pieces: Iterator[Piece]) -> float:
-    """ν[W] in the dtype that it is loaded in; takes the target's pieces."""
+def _or_why_not(weigh: Callable[..., float]) -> Callable[..., float | str]:
+    """β, or what is wrong with the weight. A checkpoint that can't be read is another matter."""
+
+    @wraps(weigh)
+    def told(target: _Target, init: LoramInit) -> float | str:
+        try:
+            return weigh(target, init)
+        except CheckpointError:
+            raise
+        except (ValueError, TypeError) as error:
+            return str(error)
+
+    return told
+
+
+@_or_why_not
+def _of_pieces(target: _Target, init: LoramInit) -> float:
     mean = MeanSquare(math.prod(target.entry.shape), target.dtype)
-    left = target.entry.bytes
-    while left:
-        data = next(pieces).data
-        left -= data.nbytes
-        mean.add(data.to(target.dtype))
-    return mean.value()
+    for piece in pieces(target.entry):
+        mean.add(piece.to(target.dtype))
+    return beta_for_magnitude(mean.value(), *target.shape, target.r, **_options(init))
+
+
+@_or_why_not
+def _of_whole(target: _Target, init: LoramInit) -> float:
+    W = target.kind.matrix(target.site, read_whole(target.entry).to(target.dtype))
+    return beta(W, target.r, **_options(init))
+
+
+def _options(init: LoramInit) -> dict[str, Any]:
+    return {name: getattr(init, name) for name in ("gain", "basis", "statistic", "seed")}
 
 
 def _state(
