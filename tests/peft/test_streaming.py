@@ -279,7 +279,7 @@ def test_other_mistakes_say_what_was_expected(checkpoint, tmp_path):
     with pytest.raises(LoramError, match="exists already"):
         stream_init(str(checkpoint), taken, causal())
     out = tmp_path / "adapter"
-    with pytest.raises(LoramError, match="expected a folder with config.json"):
+    with pytest.raises(LoramError, match=r"expected a folder with config\.json"):
         stream_init(str(checkpoint / "model.safetensors"), out, causal())
     with pytest.raises(LoramError, match="unknown dtype 'int3'"):
         stream_init(str(checkpoint), out, causal(), dtype="int3")

@@ -143,7 +143,7 @@ def _add(weight: Tensor, left: Tensor, right: Tensor) -> None:
     if not data.is_contiguous() and data.T.is_contiguous():  # Conv1D: by the rows that are stored
         data, left, right = data.T, right.T, left.T
     rows = max(1, _ENTRIES // data.shape[1])
-    # What is narrower is widened in one buffer: fresh memory for each block costs more than the sum.
+    # What is narrower is widened in one buffer: fresh memory for each block costs more.
     wide = None if data.dtype == left.dtype else torch.empty_like(data[:rows], dtype=left.dtype)
     for block, part in zip(data.split(rows), left.split(rows), strict=True):
         if wide is None:
