@@ -33,7 +33,10 @@ from loram.figures import FigureError, Which
 from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
+from loram.study.engine import EngineName
+from loram.study.errors import StudyError
 from loram.tasks import DataError
+from loram.tasks.table import TASKS
 from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype, resolve
 from loram.train.run import RunError, run, versions
 from loram.train.settings import TrainSettings
@@ -44,7 +47,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
-    CheckpointError,
+    *(CheckpointError, StudyError),
 )
 
 app = typer.Typer(
@@ -148,40 +151,42 @@ def train(
     ] = None,
     **options: Any,
 ) -> None:
-    """Fine-tune a causal language model by any method of the table, and judge it.
+    """Fine-tune a model on a task by any method of the table, and judge it.
 
-    Held-out loss before and after, exact match if `--answers` asks for it, magnitudes of every
-    layer and step. The adapter is in `OUT/adapter`, a fully fine-tuned model in `OUT/model`.
+    The task's metrics on held-out examples, magnitudes of every layer and step. The adapter is in
+    `OUT/adapter`, a fully fine-tuned model in `OUT/model`.
 
-    Example: `loram train --method loram --lr 2e-4 --steps 40 --out runs/first`
+    Examples: `loram train --method loram --lr 2e-4 --steps 40 --out runs/first`,
+    `loram train --task glue/mrpc --model minilm --data glue --max-length 128 --out runs/second`
     """
     settings = TrainSettings(**options)
     _quiet()
     with _resumable(), Bars(console) as bars:
         results = run(settings, out, baseline=baseline, stage=bars)
     console.print(_summary(results), highlight=False)
-    console.print(f"{results['saved']}: {out / results['saved']}", highlight=False, soft_wrap=True)
+    saved = results["saved"]
+    where = f"in {out}" if saved is None else f"{saved}: {out / saved}"
+    console.print(where, highlight=False, soft_wrap=True)
 
 
 def _summary(results: dict[str, Any]) -> Table:
     table = Table(show_header=False, box=None)
-    rows: list[tuple[str, str]] = [
-        ("held-out loss", f"{results['loss_before']:.4f} → {results['loss_after']:.4f}"),
-        ("initialisation", f"{results['init_seconds']:.2f} s"),
+    metrics = results["metrics"]
+    before, validation = metrics["before"] or {}, metrics["validation"] or {}
+    rows = [
+        (f"held-out {name.replace('_', ' ')}", f"{before[name]:.4f} → {value:.4f}")
+        if name in before
+        else (f"held-out {name.replace('_', ' ')}", f"{value:.4f}")
+        for name, value in metrics["test"].items()
     ]
+    rows += [(f"validation {k.replace('_', ' ')}", f"{v:.4f}") for k, v in validation.items()]
+    rows.append(("initialisation", f"{results['init_seconds']:.2f} s"))
     used = results["calibration"]
     if used is not None:
         rows.append(
             (
                 "calibration",
                 f"{used['examples']} examples, {used['tokens']} tokens, {used['seconds']:.1f} s",
-            )
-        )
-    if results["exact_match_after"] is not None:
-        rows.append(
-            (
-                "exact match",
-                f"{results['exact_match_before']:.1%} → {results['exact_match_after']:.1%}",
             )
         )
     if results["tokens_per_second"] is not None:
@@ -216,6 +221,29 @@ def methods(
         )
         for row in METHODS.values()
     ]
+    _list(headings, rows, markdown)
+
+
+@app.command()
+def tasks(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the table of docs/tasks.md.")
+    ] = False,
+) -> None:
+    """List every task that `loram train --task` trains on.
+
+    What it is, what a model does in it, the metric that is tuned on, and where its data comes from.
+    """
+    headings = ("task", "what it is", "kind", "metric", "better", "source", "paper")
+    rows = [
+        (row.name, row.what, row.kind, row.metric, row.better, row.source or "-", row.paper)
+        for row in TASKS.values()
+    ]
+    _list(headings, rows, markdown)
+
+
+def _list(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], markdown: bool) -> None:
+    """A table on the terminal, whose second column alone is wrapped, or in Markdown."""
     if markdown:
         for line in (headings, tuple("---" for _ in headings), *rows):
             typer.echo(f"| {' | '.join(line)} |")
@@ -461,6 +489,42 @@ def figures(
     _grid(found[0]._fields, found)
     for file in files:
         console.print(str(file), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(help="YAML file of the study.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; several may share one.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, write nothing, and end.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; by default the study's.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="Where runs are done.")] = "local",
+    limit_hours: Annotated[
+        float | None, typer.Option(min=0, help="Start no run after this time.")
+    ] = None,
+) -> None:
+    """Compare methods, each at its own best learning rate, over tasks, ranks and seeds.
+
+    Runs that are done are skipped, runs that were killed go on, also those of other studies in the
+    same folder.
+
+    Example: `loram compare examples/study.yaml --out runs/study --dry-run`
+    """
+    from loram.study.compare import compare as comparison
+
+    with _resumable():
+        comparison(
+            study,
+            out,
+            console=console,
+            dry_run=dry_run,
+            workers=workers,
+            engine=engine,
+            limit_hours=limit_hours,
+        )
 
 
 @app.command()

@@ -49,7 +49,7 @@ def test_every_row_runs_and_what_it_saves_has_the_loss_that_was_reported(
 ):
     out = done(name)
     found, row = results(out), METHODS[name]
-    assert math.isfinite(found["loss_after"])
+    assert math.isfinite(found["metrics"]["test"]["loss"])
     assert [each["step"] for each in rows(out / "losses.jsonl")] == [1, 2, 3]
     saved = {"full": "model"}.get(name, "adapter")
     assert found["saved"] == saved
@@ -72,13 +72,13 @@ def test_every_row_runs_and_what_it_saves_has_the_loss_that_was_reported(
     data = load(str(sums), train_size=None, held_out_size=5, seed=0)
     held_out = encode(tokenizer, data.held_out, "auto", 512)
     loss = held_out_loss(model, held_out, tokenizer.pad_token_id, batch_size=2)
-    assert loss == pytest.approx(found["loss_after"], rel=1e-5)
+    assert loss == pytest.approx(found["metrics"]["test"]["loss"], rel=1e-5)
 
 
 def test_rows_start_alike_and_end_apart(done):
     found = [results(done(name)) for name in METHODS]
-    assert len({each["loss_before"] for each in found}) == 1
-    assert len({each["loss_after"] for each in found}) == len(METHODS)
+    assert len({each["metrics"]["before"]["loss"] for each in found}) == 1
+    assert len({each["metrics"]["test"]["loss"] for each in found}) == len(METHODS)
 
 
 def test_full_fine_tuning_trains_every_weight(done, tiny_model):
@@ -113,7 +113,7 @@ def test_a_rewriting_method_is_saved_as_plain_lora_of_twice_the_rank(done):
 
 # ---- killed and resumed --------------------------------------------------------------------------
 
-_TIMED = ("init_seconds", "tokens_per_second", "step_seconds", "peak_memory_bytes")
+_TIMED = ("init_seconds", "train_seconds", "tokens_per_second", "step_seconds", "peak_memory_bytes")
 
 
 def numbers(out: Path) -> dict[str, Any]:
@@ -191,7 +191,10 @@ def test_the_ratio_of_rates_reaches_the_trainer(
 
 def test_any_method_may_have_two_rates(done, tiny_model, sums, tmp_path):
     run(tiny_settings(tiny_model, sums, method="lora", lr_ratio=4.0, **QUICK), tmp_path)
-    assert results(tmp_path)["loss_after"] == results(done("lora+"))["loss_after"]
+    assert (
+        results(tmp_path)["metrics"]["test"]["loss"]
+        == results(done("lora+"))["metrics"]["test"]["loss"]
+    )
 
 
 def test_a_string_that_tracks_takes_its_calibration_from_the_training_data(

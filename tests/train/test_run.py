@@ -54,15 +54,15 @@ def test_folder_of_a_run_holds_its_settings_logs_answers_results_and_adapter(
     }
     results = json.loads((out / "results.json").read_text())
     assert set(results) == {
-        *("settings", "dtype", "init_seconds", "loss_before", "loss_after", "exact_match_before"),
-        *("exact_match_after", "tokens_per_second", "step_seconds", "saved", "saved_bytes"),
+        *("settings", "dtype", "task", "metric", "better", "metrics", "update", "init_seconds"),
+        *("train_seconds", "tokens_per_second", "step_seconds", "saved", "saved_bytes"),
         *("calibration", "trainable"),
         *("peak_memory_bytes", "versions"),
     }
     assert results["settings"] == settings.model_dump()
     assert json.loads((out / "settings.json").read_text()) == settings.model_dump()
     assert results["dtype"] == "float32"
-    assert 0 < results["loss_after"] < results["loss_before"]
+    assert 0 < results["metrics"]["test"]["loss"] < results["metrics"]["before"]["loss"]
     assert results["step_seconds"] > 0
     assert results["tokens_per_second"] > 0
     file = out / "adapter" / "adapter_model.safetensors"
@@ -93,14 +93,14 @@ def test_saved_adapter_has_the_loss_that_was_reported(whole, tiny_model, sums, m
     data = load(str(sums), train_size=None, held_out_size=5, seed=0)
     held_out = encode(tokenizer, data.held_out, "auto", 512)
     loss = held_out_loss(model, held_out, tokenizer.pad_token_id)
-    reported = json.loads((out / "results.json").read_text())["loss_after"]
+    reported = json.loads((out / "results.json").read_text())["metrics"]["test"]["loss"]
     assert loss == pytest.approx(reported, rel=1e-6)
 
 
 def test_methods_are_judged_alike_before_and_differ_after(whole):
     results = [json.loads((whole(method) / "results.json").read_text()) for method in METHODS_TRIED]
-    assert len({each["loss_before"] for each in results}) == 1
-    assert len({each["loss_after"] for each in results}) == len(METHODS_TRIED)
+    assert len({each["metrics"]["before"]["loss"] for each in results}) == 1
+    assert len({each["metrics"]["test"]["loss"] for each in results}) == len(METHODS_TRIED)
 
 
 def test_the_two_forms_of_loram_are_one_method(tiny_model, sums, tmp_path):
@@ -128,7 +128,7 @@ def test_magnitudes_of_the_last_step_are_those_of_the_saved_adapter(whole, tiny_
 def test_without_answers_there_is_no_exact_match(tiny_model, sums, tmp_path):
     settings = tiny_settings(tiny_model, sums, answers=0, steps=1, prompt="plain", dtype="bfloat16")
     results = run(settings, tmp_path / "out")
-    assert results["exact_match_before"] is results["exact_match_after"] is None
+    assert {*results["metrics"]["before"]} == {*results["metrics"]["test"]} == {"loss"}
     assert rows(tmp_path / "out" / "answers.jsonl") == []
     assert results["dtype"] == "bfloat16"
 
@@ -359,7 +359,7 @@ def test_figures_before_are_taken_from_the_baseline(whole, tiny_model, sums, tmp
     ("changes", "named"),
     [
         ({"held_out_size": 4}, "held_out_size"),
-        ({"seed": 1, "prompt": "plain"}, "prompt, seed"),
+        ({"data_seed": 1, "prompt": "plain"}, "data_seed, prompt"),
         ({"answers": 1, "max_new_tokens": 5}, "answers, max_new_tokens"),
     ],
 )

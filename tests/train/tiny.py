@@ -63,7 +63,7 @@ def rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-_TIMED = ("init_seconds", "tokens_per_second", "step_seconds", "peak_memory_bytes")
+_TIMED = ("init_seconds", "train_seconds", "tokens_per_second", "step_seconds", "peak_memory_bytes")
 
 
 def assert_same_run(got: Path, expected: Path) -> None:

@@ -131,11 +131,12 @@ def _table(runs: dict[str, dict[str, Any]]) -> Table:
     ):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     for name, run in runs.items():
+        before, after = run["metrics"]["before"], run["metrics"]["test"]
         table.add_row(
             name,
             f"{run['init_seconds']:.2f}",
-            f"{run['loss_before']:.3f} → {run['loss_after']:.3f}",
-            f"{run['exact_match_before']:.0%} → {run['exact_match_after']:.0%}",
+            f"{before['loss']:.3f} → {after['loss']:.3f}",
+            f"{before['exact_match']:.0%} → {after['exact_match']:.0%}",
             "-" if run["tokens_per_second"] is None else f"{run['tokens_per_second']:.0f}",
             f"{run['saved_bytes'] / 1e6:.1f}",
             f"{run['peak_memory_bytes'] / 1e9:.2f}",

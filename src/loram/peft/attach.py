@@ -2,9 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import EvaConfig, LoraConfig, LoraGAConfig, PeftModel, get_peft_model
@@ -21,6 +21,7 @@ from loram.peft.errors import LoramError
 from loram.peft.spec import parse
 
 __all__ = [
+    "TaskType",
     "attach",
     "is_loram",
     "load_adapter",
@@ -28,6 +29,8 @@ __all__ = [
     "restore",
     "save_as_lora",
 ]
+
+TaskType = Literal["CAUSAL_LM", "SEQ_CLS"]
 
 # The sub-config of an initialisation, by the name of the LoraConfig field that holds it.
 _SETTINGS: dict[object, tuple[str, type]] = {
@@ -47,8 +50,10 @@ def attach(
     dropout: float = 0.0,
     target_modules: str = "all-linear",
     calibration: Iterable[Mapping[str, Tensor]] | None = None,
+    task_type: TaskType = "CAUSAL_LM",
+    heads: Sequence[str] = (),
 ) -> tuple[Any, Calibration | None]:
-    """A causal language model with a new LoRA adapter on it, started by a method.
+    """A model with a new LoRA adapter on it, started by a method.
 
     Args:
         model: changed in place, as PEFT does.
@@ -59,6 +64,8 @@ def attach(
         dropout: on the adapter's input.
         target_modules: `all-linear`, or names joined by commas.
         calibration: batches for a data-driven method; read by no other.
+        task_type: PEFT's name for what the model does.
+        heads: modules that are trained whole and saved with the adapter, never adapted.
 
     Returns:
         PEFT's model, and how much of the calibration stream was used (None if none is needed).
@@ -74,7 +81,8 @@ def attach(
         "lora_dropout": dropout,
         "target_modules": target_modules if target_modules == "all-linear" else named,
         "init_lora_weights": method.init,
-        "task_type": "CAUSAL_LM",
+        "task_type": task_type,
+        "modules_to_save": list(heads) or None,
     }
     if method.init in _SETTINGS:
         field, made = _SETTINGS[method.init]

@@ -39,6 +39,8 @@ class Record(BaseModel):
         update: geometric mean over layers of ν[W_LoRA] after training; None for full fine-tuning.
         init_seconds: of the adapter's start, calibration included.
         train_seconds: of all optimiser steps.
+        wall_seconds: of the whole run, loading and judging included; of its last part, if it was
+            resumed.
         calibration_tokens: read by a data-driven start.
         peak_memory_bytes: of the process, or of the GPU.
         trainable: parameters.
@@ -66,6 +68,7 @@ class Record(BaseModel):
     update: float | None = None
     init_seconds: float | None = None
     train_seconds: float | None = None
+    wall_seconds: float | None = None
     calibration_tokens: int | None = None
     peak_memory_bytes: int | None = None
     trainable: int | None = None

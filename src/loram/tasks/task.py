@@ -1,7 +1,7 @@
 """What a task is: examples of one kind in three splits, and the metrics it is judged by."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 __all__ = [
@@ -61,11 +61,13 @@ class Splits:
         train: in the order they are used.
         validation: to tune on; drawn from train where the source has none of its own.
         test: to report; never trained or tuned on.
+        further: test sets beside it, by the ending of their metrics' names, such as MNLI's `mm`.
     """
 
     train: Sequence[Any]
     validation: Sequence[Any]
     test: Sequence[Any]
+    further: Mapping[str, Sequence[Any]] = field(default_factory=dict[str, Sequence[Any]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Request:
         train_size: examples; None for all.
         validation_size: examples.
         test_size: examples; None for all.
-        seed: of the draw.
+        seed: of the draw; not that of the run, so that all seeds of a study have the same examples.
     """
 
     source: str | None = None

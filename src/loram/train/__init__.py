@@ -1,6 +1,7 @@
 """One fine-tuning run on the Transformers Trainer."""
 
-from loram.train.run import RunError, run
+from loram.train.errors import DivergedError, RunError
+from loram.train.run import run
 from loram.train.settings import TrainSettings
 
-__all__ = ["RunError", "TrainSettings", "run"]
+__all__ = ["DivergedError", "RunError", "TrainSettings", "run"]

@@ -69,9 +69,10 @@ def write_answers(
     *,
     max_new_tokens: int = 192,
     batch_size: int = 16,
+    right: Callable[[str, str], bool] = exact_match,
     progress: Progress = lambda n: None,
 ) -> list[Written]:
-    """Greedy answers to the questions, each judged by `exact_match`.
+    """Greedy answers to the questions, each judged against the right one.
 
     Args:
         model: causal language model; left in the mode it was in.
@@ -80,6 +81,7 @@ def write_answers(
         prompt: as in training.
         max_new_tokens: an answer is cut there.
         batch_size: questions at a time, of similar length.
+        right: (written, reference) → whether it is right.
         progress: told the number of questions done.
     """
     was_training = model.training
@@ -108,8 +110,8 @@ def write_answers(
         )
         for i, answer in zip(part, answers, strict=True):
             question, reference = examples[i]
-            right = exact_match(answer, reference)
-            written[i] = Written(question, reference, answer.strip(), right)
+            correct = right(answer, reference)
+            written[i] = Written(question, reference, answer.strip(), correct)
         progress(len(part))
     model.train(was_training)
     return [written[i] for i in range(len(texts))]

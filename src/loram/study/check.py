@@ -1,0 +1,97 @@
+"""Everything that is wrong with any run of a study, said once and at once."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from loram.study.settings import AXES, fields
+from loram.study.spec import Entry, MethodEntry, Spec, TaskEntry
+from loram.train.settings import TrainSettings
+
+__all__ = ["problems"]
+
+
+class _Problem(NamedTuple):
+    """What is wrong with a setting, wherever it was said."""
+
+    name: str
+    message: str
+
+
+def problems(spec: Spec) -> list[str]:
+    """One line for each problem, naming the runs that have it; empty if the study can be run."""
+    lines = list(_misplaced(spec))
+    having: dict[_Problem, set[tuple[str, str]]] = {}
+    for task in spec.tasks:
+        for method in spec.methods:
+            for problem in _of(spec, task, method):
+                having.setdefault(problem, set()).add((task.label, method.label))
+    for problem, pairs in having.items():
+        lines.append(f"{_where(spec, pairs)}{problem.name}: {problem.message}")
+    return lines
+
+
+def _misplaced(spec: Spec) -> Iterator[str]:
+    """Axes of the study that are given as settings."""
+    parts: list[tuple[str, dict[str, Any]]] = [
+        ("base", spec.base),
+        *((f"task {each.label}", each.settings) for each in spec.tasks),
+        *((f"method {each.label}", each.settings) for each in spec.methods),
+    ]
+    for where, settings in parts:
+        for name in sorted(AXES.keys() & settings.keys()):
+            yield f"{where}, {name}: the study sets it: give it in {AXES[name]}"
+
+
+def _of(spec: Spec, task: TaskEntry, method: MethodEntry) -> Iterator[_Problem]:
+    given = fields(spec, task, method)
+    try:
+        settings = TrainSettings.model_validate(given)
+    except ValidationError as error:
+        for each in error.errors():
+            yield _problem(each, task, method)
+        settings = None
+    for name in ("data", "model"):
+        value = given.get(name)
+        if isinstance(value, str) and _is_path(value) and not Path(value).exists():
+            yield _Problem(name, f"there is no {value}")
+    if settings is not None and spec.lrs is not None and settings.validation_size == 0:
+        yield _Problem(
+            "validation_size",
+            "expected at least 1: a learning rate is tuned on validation examples",
+        )
+
+
+def _problem(error: Any, task: Entry, method: Entry) -> _Problem:
+    name = ".".join(map(str, error["loc"])) or "settings"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(name, TrainSettings.model_fields, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        return _Problem(name, f"there is no such setting{hint}")
+    # The name of a task or a method stands in its message already.
+    shown = "" if error["input"] in (task.name, method.name) else f", got {error['input']!r:.80}"
+    return _Problem(name, f"{message}{shown}")
+
+
+def _where(spec: Spec, pairs: set[tuple[str, str]]) -> str:
+    """The shortest name for a set of (task, method)."""
+    tasks = sorted({task for task, _ in pairs})
+    methods = sorted({method for _, method in pairs})
+    if len(pairs) < len(tasks) * len(methods):
+        each = [f"task {task} with method {method}" for task, method in sorted(pairs)]
+        return f"{'; '.join(each)}, "
+    said: list[str] = []
+    if len(tasks) < len(spec.tasks):
+        said.append(f"task {', '.join(tasks)}")
+    if len(methods) < len(spec.methods):
+        said.append(f"method {', '.join(methods)}")
+    return f"{', '.join(said)}, " if said else ""
+
+
+def _is_path(value: str) -> bool:
+    """Whether a name can only be a file's or a folder's, not a hub id's."""
+    return value.startswith(("/", "./", "../", "~")) or value.endswith((".jsonl", ".json"))

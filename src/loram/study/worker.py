@@ -1,0 +1,81 @@
+"""What every worker does with a job, whichever engine it belongs to."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from loram.study.disk import is_full
+from loram.study.job import Job
+from loram.study.record import Record
+from loram.study.store import Store
+
+__all__ = ["Busy", "Done", "Execute", "Failed", "Full", "Lost", "Reply", "work"]
+
+logger = logging.getLogger(__name__)
+
+Execute = Callable[[Job, Path], Record]
+
+
+class Done(NamedTuple):
+    """The run has a record; `fresh` if it was made now."""
+
+    record: Record
+    fresh: bool
+
+
+class Busy(NamedTuple):
+    """Another process works on it."""
+
+
+class Failed(NamedTuple):
+    """An error that is not divergence."""
+
+    error: str
+
+
+class Full(NamedTuple):
+    """No room on the disk."""
+
+    error: str
+
+
+class Lost(NamedTuple):
+    """The worker died at it."""
+
+    error: str
+
+
+Reply = Done | Busy | Failed | Full | Lost
+
+
+def work(job: Job, out: Path, execute: Execute, *, clean: bool = False) -> Reply:
+    """Do a job, unless it is done or another process is at it.
+
+    Args:
+        job: the run.
+        out: folder of the study.
+        execute: runs it.
+        clean: begin from nothing, not from what an earlier attempt left.
+    """
+    from loram.study.execute import tidy
+
+    try:
+        store = Store(out)
+        with store.lock(job.key) as ours:
+            if not ours:
+                return Busy()
+            found = store.find(job.key)
+            if found is not None and found.status != "failed":
+                return Done(found, fresh=False)
+            folder = store.prepare(job.key, job.settings, clean=clean)
+            record = execute(job, folder)
+            store.write(record)
+            tidy(folder)
+            return Done(record, fresh=True)
+    except Exception as error:  # whatever it is, it must not stop the other runs
+        message = f"{type(error).__name__}: {error}"
+        if is_full(error, out):
+            return Full(message)
+        logger.warning("%s failed: %s", job, message, exc_info=error)
+        return Failed(message)

@@ -1,0 +1,153 @@
+"""The folder of a run: opened once, read and written whole."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from loram.files import is_leftover, write_text
+from loram.train.errors import DivergedError, RunError
+from loram.train.settings import TrainSettings
+
+__all__ = [
+    "WHOLE",
+    "checkpoint",
+    "mark_diverged",
+    "once",
+    "open_folder",
+    "read_json",
+    "take_over",
+    "write_json",
+    "write_lines",
+]
+
+logger = logging.getLogger(__name__)
+
+WHOLE = "whole"
+"""A checkpoint holds this file once everything in it is written: seconds of its steps."""
+
+_DIVERGED = "diverged.json"
+
+# What the figures before training depend on.
+_JUDGED_BY = (
+    "task",
+    "model",
+    "data",
+    "data_config",
+    "data_seed",
+    "dtype",
+    "prompt",
+    "max_length",
+    "train_size",
+    "held_out_size",
+    "answers",
+    "max_new_tokens",
+)
+
+
+def open_folder(settings: TrainSettings, out: Path) -> dict[str, Any] | None:
+    """Results if the run is done; else its folder is ready to start or go on.
+
+    Raises:
+        DivergedError: the run was here before, and diverged.
+        RunError: the folder belongs to other settings, or can't be used.
+    """
+    known = out / "settings.json"
+    mine = settings.model_dump()
+    if known.exists():
+        theirs = read_json(known)
+        if theirs != mine:
+            changed = sorted(k for k in {*theirs, *mine} if theirs.get(k) != mine.get(k))
+            raise RunError(
+                f"{out} belongs to a run with other settings ({', '.join(changed)}): name another "
+                "folder, or remove it"
+            )
+    else:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            others = [path for path in out.iterdir() if not is_leftover(path)]
+        except OSError as error:
+            raise RunError(f"can't make {out} ({error}): name another folder") from error
+        if others:
+            raise RunError(f"{out} exists and is not a run: name another folder")
+        write_json(known, mine)
+    diverged = out / _DIVERGED
+    if diverged.exists():
+        marked = read_json(diverged)
+        raise DivergedError(str(marked.get("message")), int(marked.get("step", 0)))
+    results = out / "results.json"
+    return read_json(results) if results.exists() else None
+
+
+def mark_diverged(out: Path, error: DivergedError) -> None:
+    """Leave word that the run diverged: repeated, it is not trained again."""
+    write_json(out / _DIVERGED, {"step": error.step, "message": str(error)})
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def take_over(settings: TrainSettings, baseline: Path, out: Path) -> None:
+    """Copy `before.json` of another run, if it was judged just as this one is going to be."""
+    try:
+        theirs = read_json(baseline / "settings.json")
+        before = read_json(baseline / "before.json")
+    except RunError as error:
+        raise RunError(f"baseline {baseline} is not a run that was begun: {error}") from error
+    mine = settings.model_dump()
+    other = [name for name in _JUDGED_BY if theirs.get(name) != mine[name]]
+    if other:
+        raise RunError(
+            f"baseline {baseline} was judged otherwise ({', '.join(other)} differ): expected the "
+            "same model and data"
+        )
+    write_json(out / "before.json", before)
+
+
+def checkpoint(out: Path) -> str | None:
+    """The newest checkpoint that was written whole; what a kill left half written is dropped."""
+    folder = out / "checkpoints"
+    if not folder.is_dir():
+        return None
+    while (last := get_last_checkpoint(str(folder))) is not None:
+        if (Path(last) / WHOLE).exists():
+            return last
+        logger.warning("%s was cut short and is dropped", last)
+        shutil.rmtree(last)
+    return None
+
+
+def once(file: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the file holds, or what is computed and put there."""
+    if file.exists():
+        return read_json(file)
+    value = compute()
+    write_json(file, value)
+    return value
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a file of a run.
+
+    Raises:
+        RunError: there is none.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"can't read {file}: expected a file of a run ({error})") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{file}: expected a JSON object, got {type(value).__name__}: remove it")
+    return cast(dict[str, Any], value)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Replace the file by an object."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace the file by objects, one a line."""
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))

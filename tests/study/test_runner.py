@@ -1,0 +1,212 @@
+"""The loop: what is done, skipped, tried again, given up, and left for the next time."""
+
+import itertools
+import json
+
+import pytest
+from study_fakes import (
+    Inline,
+    Unwatched,
+    execute,
+    full_disk,
+    numbers,
+    plan,
+    spec,
+)
+
+from loram.study.errors import DiskFullError
+from loram.study.estimate import forecast
+from loram.study.execute import record
+from loram.study.runner import End, study
+from loram.study.spec import read
+from loram.study.store import Store
+
+
+def do(out, made, run=execute, **options):
+    engine, watch = Inline(out, run), Unwatched()
+    finished = study(made, out, lambda: engine, watch=watch, **options)
+    assert engine.closed
+    return finished, engine, watch
+
+
+def test_a_study_sweeps_extends_and_runs_the_best_with_all_seeds(tmp_path):
+    finished, engine, watch = do(tmp_path, plan(recipe={"lrs": [1e-3, 2e-4]}))
+    assert (finished.end, finished.left) == (End.DONE, 0)
+    ran = {(job.method, job.lr, job.seed) for job in engine.submitted}
+    grid = {1e-4, 1e-3, 1e-2, 1e-1}  # LoRAM's best, 1e-2, was at the edge
+    tuned = set(itertools.product(("lora", "loram"), grid, (0,)))
+    fixed = set(itertools.product(("lora", "loram"), (1e-3, 2e-4), (0, 1)))
+    assert ran == tuned | fixed | {("lora", 1e-3, 1), ("loram", 1e-2, 1)}
+    assert len(ran) == len(engine.submitted) == len(watch.seen) == len(Store(tmp_path).records())
+    assert read(tmp_path / "study.yaml") == spec(recipe={"lrs": [1e-3, 2e-4]})
+    written = json.loads((tmp_path / "plan.json").read_text())
+    (sweep,) = written["sweeps"]
+    assert sweep["best"] == {"lora": 1e-3, "loram": 1e-2}
+    assert (sweep["stage"], sweep["edges"], sweep["lrs"]) == ("done", {}, sorted(grid))
+    roles = {(r["method"], r["lr"], r["seed"]): r["roles"] for r in written["runs"]}
+    assert roles["lora", 1e-3, 0] == ["tuning", "final", "recipe"]
+    assert roles["lora", 1e-3, 1] == ["final", "recipe"]
+    assert roles["lora", 2e-4, 1] == ["recipe"]
+    assert roles["loram", 1e-1, 0] == ["tuning"]
+    assert {r["status"] for r in written["runs"]} == {"done"}
+
+
+def test_a_study_that_is_done_runs_nothing_and_says_the_same(tmp_path):
+    first, _, _ = do(tmp_path, plan())
+    again, engine, _ = do(tmp_path, plan())
+    assert engine.submitted == []
+    assert again.board.summary() == first.board.summary()
+
+
+def test_other_studies_in_the_folder_share_equal_runs(tmp_path):
+    do(tmp_path, plan())
+    _, engine, _ = do(tmp_path, plan(name="more", methods=["loram", "pissa"], seeds=[0, 1, 2]))
+    assert {(job.method, job.seed) for job in engine.submitted} == {
+        ("loram", 2),
+        *(("pissa", seed) for seed in (0, 1, 2)),
+    }
+
+
+def test_a_study_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
+    whole, _, _ = do(tmp_path / "whole", plan())
+    expected = numbers(Store(tmp_path / "whole").records())
+    for after in range(1, len(expected), 3):
+        out = tmp_path / str(after)
+        count = itertools.count(1)
+
+        def stopped(job, folder, count=count, after=after):
+            if next(count) == after:
+                raise KeyboardInterrupt
+            return execute(job, folder)
+
+        with pytest.raises(KeyboardInterrupt):
+            do(out, plan(), stopped)
+        assert len(Store(out).records()) == after - 1
+        finished, engine, _ = do(out, plan())
+        assert len(engine.submitted) == len(expected) - after + 1
+        assert numbers(Store(out).records()) == expected
+        assert finished.board.summary() == whole.board.summary()
+
+
+def test_a_damaged_record_is_done_again(tmp_path):
+    do(tmp_path, plan())
+    expected = numbers(Store(tmp_path).records())
+    file = next((tmp_path / "runs").glob("*/record.json"))
+    file.write_text(file.read_text()[:100])
+    _, engine, _ = do(tmp_path, plan())
+    assert [job.key[:16] for job in engine.submitted] == [file.parent.name]
+    assert numbers(Store(tmp_path).records()) == expected
+
+
+def test_a_run_that_fails_is_tried_again_from_nothing_then_recorded(tmp_path):
+    tries = []
+
+    def broken(job, folder):
+        if job.method == "loram" and job.seed == 1:
+            tries.append(sorted(each.name for each in folder.iterdir()))
+            (folder / "settings.json").write_text(json.dumps(dict(job.settings)))
+            raise RuntimeError("no luck")
+        return execute(job, folder)
+
+    finished, _, watch = do(tmp_path, plan(retries=2), broken)
+    assert finished.end is End.DONE
+    assert tries == [[], [], []]
+    (failed,) = [each for _, each in watch.seen if each.status == "failed"]
+    assert failed.error == "RuntimeError: no luck"
+    assert (failed.metric, failed.better, failed.validation) == ("loss", "low", {})
+    # It is tried again by the next call, and only it.
+    _, engine, _ = do(tmp_path, plan())
+    assert [job.key for job in engine.submitted] == [failed.key]
+
+
+def test_an_error_that_passes_leaves_no_mark(tmp_path):
+    failed = []
+
+    def flaky(job, folder):
+        if not failed:
+            failed.append(job.key)
+            raise RuntimeError("once")
+        return execute(job, folder)
+
+    do(tmp_path / "flaky", plan(), flaky)
+    do(tmp_path / "sound", plan())
+    assert failed
+    assert numbers(Store(tmp_path / "flaky").records()) == numbers(
+        Store(tmp_path / "sound").records()
+    )
+
+
+def test_a_run_that_diverged_is_a_result_and_not_repeated(tmp_path):
+    def divergent(job, folder):
+        if job.method == "loram" and job.lr > 5e-3:
+            return record(job, "diverged", error="the loss is nan")
+        return execute(job, folder)
+
+    finished, engine, _ = do(tmp_path, plan(retries=3), divergent)
+    (sweep,) = finished.board.summary()["sweeps"]
+    assert sweep["best"] == {"lora": 1e-3, "loram": 1e-3}
+    assert sum(job.lr > 5e-3 and job.method == "loram" for job in engine.submitted) == 1
+    (_, row) = finished.board.rows()
+    assert (row.diverged, row.failed, row.done) == (1, 0, row.total)
+    _, engine, _ = do(tmp_path, plan())
+    assert engine.submitted == []
+
+
+def test_a_full_disk_ends_the_study_and_fails_no_run(tmp_path):
+    count = itertools.count()
+
+    def filling(job, folder):
+        return execute(job, folder) if next(count) < 3 else full_disk(job, folder)
+
+    with pytest.raises(DiskFullError, match="make room and give the same command again"):
+        do(tmp_path, plan(), filling)
+    assert [each.status for each in Store(tmp_path).records()] == ["done"] * 3
+    _, engine, _ = do(tmp_path, plan())
+    assert {each.status for each in Store(tmp_path).records()} == {"done"}
+    assert len(engine.submitted) == len(Store(tmp_path).records()) - 3
+
+
+def test_a_disk_too_full_for_the_plan_is_said_too(tmp_path, monkeypatch):
+    def no_room(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("loram.study.store.write_text", no_room)
+    with pytest.raises(DiskFullError, match="No space left"):
+        do(tmp_path, plan())
+
+
+def test_after_the_time_limit_no_run_starts_and_what_is_left_is_said(tmp_path):
+    finished, engine, _ = do(tmp_path, plan(), limit_seconds=0)
+    assert (finished.end, finished.left) == (End.LIMIT, 6)
+    assert engine.submitted == []
+
+
+def test_fixed_rates_only(tmp_path):
+    finished, engine, _ = do(tmp_path, plan(lrs=None, recipe={"lrs": [1e-4]}))
+    assert len(engine.submitted) == 4
+    assert finished.board.summary()["sweeps"] == []
+
+
+def test_every_task_and_rank_has_a_sweep_of_its_own(tmp_path):
+    made = plan(
+        tasks=["answers", {"task": "answers", "label": "longer", "steps": 50}], ranks=[2, 4]
+    )
+    finished, _, _ = do(tmp_path, made)
+    assert {(s["task"], s["rank"]) for s in finished.board.summary()["sweeps"]} == {
+        *(("answers", 2), ("answers", 4), ("longer", 2), ("longer", 4))
+    }
+
+
+def test_the_forecast_is_what_is_then_run_but_for_extensions(tmp_path):
+    made = plan(lrs={"low": 1e-4, "high": 1e-1, "per_decade": 1}, recipe={"lrs": [2e-4]})
+    before = forecast(made, [])
+    assert before.hours is None
+    _, engine, _ = do(tmp_path, made)
+    (line,) = before.lines
+    assert line.total == len(engine.submitted)
+    assert (line.methods, line.rates, line.tuning, line.final, line.recipe) == (2, 4, 4, 1, 2)
+    after = forecast(made, Store(tmp_path).records())
+    assert after.lines[0].done == after.lines[0].total == len(engine.submitted)
+    assert after.hours == 0
+    declared = forecast(plan(seconds=36.0, workers=2), [])
+    assert declared.hours == pytest.approx(declared.lines[0].total * 36 / 3600 / 2)

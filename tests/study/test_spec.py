@@ -1,0 +1,133 @@
+"""A study's file: its form, and what is wrong with its runs, all at once."""
+
+import pytest
+from study_fakes import VERSIONS, spec
+
+from loram.study.check import problems
+from loram.study.errors import StudyError
+from loram.study.plan import Plan
+from loram.study.settings import resolve
+from loram.study.spec import dump, parse, read
+
+TEXT = """
+name: rates
+base: {model: smollm2, steps: 100, validation_size: 64}
+tasks: [answers, {task: answers, label: short, max_length: 64}]
+methods: [lora, {method: loram, label: "LoRAM + RsLoRA", rslora: true}]
+ranks: [8]
+lrs: {low: 1e-5, high: 1e-2, per_decade: 4}
+seeds: [0, 1, 2]
+recipe: {lrs: [1e-4, 3e-4]}
+"""
+
+
+def test_a_study_is_read_with_numbers_as_people_write_them():
+    study = parse(TEXT)
+    assert study.lrs is not None
+    assert (study.lrs.low, study.lrs.high) == (1e-5, 1e-2)
+    assert study.recipe is not None
+    assert study.recipe.lrs == (1e-4, 3e-4)
+    assert study.tuning_seeds == study.seeds == (0, 1, 2)
+    assert [each.label for each in study.tasks] == ["answers", "short"]
+    assert [each.label for each in study.methods] == ["lora", "LoRAM + RsLoRA"]
+    assert study.methods[1].settings == {"rslora": True}
+
+
+def test_what_is_dumped_reads_back_as_the_same_study():
+    study = parse(TEXT)
+    assert parse(dump(study)) == study
+
+
+def test_settings_come_from_the_base_then_the_task_then_the_method():
+    study = spec(
+        base={"steps": 1, "batch_size": 1, "warmup_steps": 1, "dtype": "float32"},
+        tasks=[{"task": "answers", "batch_size": 2, "warmup_steps": 2}],
+        methods=[{"method": "loram", "warmup_steps": 3}],
+    )
+    settings = resolve(study, study.tasks[0], study.methods[0], rank=6, lr=0.5, seed=9)
+    assert (settings.steps, settings.batch_size, settings.warmup_steps) == (1, 2, 3)
+    assert (settings.method, settings.rank, settings.lr, settings.seed) == ("loram", 6, 0.5, 9)
+
+
+def test_auto_dtype_is_settled_before_the_run():
+    study = spec(base={"dtype": "auto"})
+    settings = resolve(study, study.tasks[0], study.methods[0], rank=1, lr=1.0, seed=0)
+    assert settings.dtype in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": []}, "tasks"),
+        ({"methods": ["lora", "lora"]}, "'lora' stands twice"),
+        ({"seeds": [0, 0]}, "each number once"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"ranks": [0]}, "ranks"),
+        ({"lrs": {"low": 2e-5, "high": 2.1e-5, "per_decade": 1}}, "there is none"),
+        ({"lrs": {"low": 0, "high": 1}}, "lrs.low"),
+        ({"lrs": None}, "there is no learning rate"),
+        ({"recipe": {"lrs": [float("nan")]}}, "recipe"),
+        ({"methods": [3]}, "expected a name"),
+        ({"unknown": 1}, "unknown"),
+        ({"extend": -1}, "extend"),
+    ],
+)
+def test_a_malformed_study_is_refused(changes, message):
+    import yaml
+
+    values = yaml.safe_load(dump(spec())) | changes
+    with pytest.raises(StudyError, match=message):
+        parse(yaml.safe_dump(values))
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "a: [", "\tx"])
+def test_what_is_no_mapping_is_refused(text):
+    with pytest.raises(StudyError, match="expected"):
+        parse(text)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"no\.yaml"):
+        read(tmp_path / "no.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StudyError, match="expected a YAML file"):
+        read(tmp_path / "binary.yaml")
+
+
+def test_every_problem_of_every_run_is_said_once_and_at_once():
+    study = spec(
+        base={"stepz": 3, "batch_size": 0, "lr": 1e-3, "validation_size": 4},
+        tasks=["answers", {"task": "answers", "label": "gone", "data": "./not/there"}],
+        methods=["lora", "lorax", {"method": "full", "lr_ratio": 2.0}],
+    )
+    lines = problems(study)
+    text = "\n".join(lines)
+    assert "base, lr: the study sets it: give it in lrs or recipe" in text
+    assert text.count("stepz: there is no such setting; did you mean steps") == 1
+    assert text.count("batch_size: ") == 1
+    assert "task gone, data: there is no ./not/there" in text
+    assert "method lorax, method: unknown method 'lorax'. Did you mean lora" in text
+    assert "method full, lr_ratio: full fine-tuning has no factors" in text
+    assert len(lines) == 6
+    with pytest.raises(StudyError) as raised:
+        Plan(study, VERSIONS)
+    assert all(line in str(raised.value) for line in lines)
+
+
+def test_tuning_needs_validation_examples_and_fixed_rates_do_not():
+    assert any("validation_size" in line for line in problems(spec(base={})))
+    assert problems(spec(base={}, lrs=None, recipe={"lrs": [1e-3]})) == []
+
+
+def test_a_problem_of_one_pair_names_the_pair():
+    study = spec(tasks=["answers", {"task": "answers", "label": "b", "rslora": "maybe"}])
+    study = study.model_copy(
+        update={
+            "methods": (
+                study.methods[0],
+                spec(methods=[{"method": "loram", "rslora": True}]).methods[0],
+            )
+        }
+    )
+    (line,) = problems(study)
+    assert line.startswith("task b, method lora, rslora: ")
