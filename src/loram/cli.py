@@ -36,6 +36,7 @@ from loram.progress import Bars
 from loram.study.engine import EngineName
 from loram.study.errors import StudyError
 from loram.tasks import DataError
+from loram.tasks.programs.sandbox import SandboxError
 from loram.tasks.table import TASKS
 from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype, resolve
 from loram.train.run import RunError, run, versions
@@ -47,7 +48,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
-    *(CheckpointError, StudyError),
+    *(CheckpointError, SandboxError, StudyError),
 )
 
 app = typer.Typer(
