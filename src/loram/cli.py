@@ -36,7 +36,9 @@ from loram.recommend import cli as recommend
 from loram.recommend.errors import RecommendError
 from loram.study.engine import EngineName
 from loram.study.errors import StudyError
+from loram.study.report.errors import ReportError
 from loram.tasks import DataError
+from loram.tasks.programs.sandbox import SandboxError
 from loram.tasks.table import TASKS
 from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype
 from loram.train.run import RunError, run, versions
@@ -48,8 +50,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
-    RecommendError,
-    StudyError,
+    *(ReportError, SandboxError, StudyError, RecommendError),
 )
 
 app = typer.Typer(
@@ -440,6 +441,41 @@ def figures(
         )
     _grid(found[0]._fields, found)
     for file in files:
+        console.print(str(file), highlight=False, soft_wrap=True)
+
+
+@app.command("report")
+def report_command(
+    study: Annotated[Path, typer.Argument(help="Folder of a study by `loram compare`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report; by default STUDY/report.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Method that the others are compared with; by default lora."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Validation metric to time, as 0.8 or TASK=0.8; by default the reference's best."
+        ),
+    ] = None,
+) -> None:
+    """Say what a study's runs say: tests, intervals, sensitivity, cost, pictures.
+
+    Writes report.md, report.html (one page, pictures inside), runs.csv and runs.parquet. A study
+    that is not finished is reported as far as it is.
+
+    Example: `loram report studies/glue --target glue/mrpc=0.8`
+    """
+    from loram.study.report.write import parse_targets, report
+
+    done = report(study, out, reference=reference, targets=parse_targets(target or []))
+    for title, sentences in done.said:
+        console.print(f"[bold]{escape(title)}[/bold]", highlight=False, soft_wrap=True)
+        for sentence in sentences:
+            console.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=True)
+    for file in done.files:
         console.print(str(file), highlight=False, soft_wrap=True)
 
 

@@ -45,6 +45,13 @@ def test_floors_come_first(ratings: Path) -> None:
     assert all(name.startswith("floor: ") for name in names[:-1])
 
 
+def test_nothing_is_cut_in_a_narrow_terminal(ratings: Path) -> None:
+    narrow = CliRunner(env={"COLUMNS": "80"})
+    found = narrow.invoke(app, ["recommend", *options("floors", str(ratings), "--resamples", "20")])
+    assert "floor: like share + item" in found.output
+    assert "…" not in found.output
+
+
 def test_prepare_says_what_is_there(ratings: Path) -> None:
     found = runner.invoke(app, ["recommend", *options("prepare", str(ratings))])
     assert found.exit_code == 0, found.output

@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import EvaConfig, LoraConfig, LoraGAConfig, PeftModel, get_peft_model
+from peft import (
+    EvaConfig,
+    LoraConfig,
+    LoraGAConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
 from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora.config import CordaConfig
 from peft.tuners.lora.loraga import get_target_modules
 from peft.utils.error import NoMatchingPeftModuleError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -187,6 +195,18 @@ def save_as_lora(model: Any, folder: Path, start: Path | None) -> None:
             model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start))
     finally:
         config.update(kept)
+    _add_heads(model, folder)
+
+
+def _add_heads(model: Any, folder: Path) -> None:
+    """Write what is trained whole beside the factors: PEFT's conversion leaves it out."""
+    trained: dict[str, Tensor] = get_peft_model_state_dict(model)
+    heads = {key: x for key, x in trained.items() if ".lora_" not in key}
+    if not heads:
+        return
+    file = folder / "adapter_model.safetensors"
+    factors = load_file(file)
+    save_file(factors | {k: x.contiguous() for k, x in heads.items()}, file, {"format": "pt"})
 
 
 def restore(model: Any, checkpoint: str | os.PathLike[str]) -> None:

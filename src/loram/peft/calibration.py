@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, LoraGAConfig, initialize_lora_eva_weights
-from peft.tuners.lora import LoraModel
+from peft.tuners.lora import LoraLayer, LoraModel
 from peft.tuners.lora.config import CordaConfig
 from peft.tuners.lora.loraga import preprocess_loraga
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
@@ -115,8 +115,41 @@ def calibrate_eva(model: Any, batches: Iterable[Batch]) -> Calibration:
 
     if not rows:
         stream.check("eva")
+    # Labels of texts, not of tokens, say nothing of which tokens count.
+    rows = [
+        {k: x for k, x in row.items() if k != "labels" or x.shape == row["input_ids"].shape}
+        for row in rows
+    ]
+    _refuse_pooled(model, lambda: forward(model, rows[0]))
+    stream = _Stream(rows)
     initialize_lora_eva_weights(model, rows, forward_fn=forward, show_progress_bar=False)
     return Calibration(stream.examples, stream.tokens, time.perf_counter() - began)
+
+
+@torch.no_grad()
+def _refuse_pooled(model: nn.Module, forward: Callable[[], Any]) -> None:
+    """PEFT's EVA reads a layer's inputs token by token, and would pick wrong numbers of others."""
+    pooled: list[str] = []
+    hooks: list[Any] = []
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer) and isinstance(module, nn.Module):
+
+            def look(_: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
+                if torch.is_tensor(inputs[0]) and inputs[0].dim() == 2:
+                    pooled.append(name)
+
+            hooks.append(module.register_forward_pre_hook(look))
+    try:
+        with torch.random.fork_rng():
+            forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if pooled:
+        raise LoramError(
+            f"PEFT's EVA starts from what a layer sees of every token, and {', '.join(pooled)} "
+            "sees one vector a text: expected target_modules without it, such as query,value"
+        )
 
 
 def gradient_of(base: nn.Module, init: str) -> Tensor:
@@ -187,15 +220,52 @@ def _covariances(model: nn.Module, config: LoraConfig, stream: _Stream) -> None:
 
     @torch.no_grad()
     def run() -> None:
-        for batch in stream.on(model):
-            mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
-            for ids, real in zip(batch["input_ids"], mask.bool(), strict=True):
-                model(input_ids=ids[real][None])
+        with _one_row_is_a_sequence(model):
+            for batch in stream.on(model):
+                mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+                kinds = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"]))
+                for ids, kind, real in zip(batch["input_ids"], kinds, mask, strict=True):
+                    told = {"token_type_ids": kind[real][None]} if "token_type_ids" in batch else {}
+                    model(input_ids=ids[real][None], **told)
         stream.check("corda")
 
     config.init_lora_weights = "corda"
     config.corda_config = config.corda_config or CordaConfig()
     preprocess_corda(model, config, run_model=run)
+
+
+@contextmanager
+def _one_row_is_a_sequence(model: nn.Module) -> Generator[None]:
+    """Gives layers after pooling (1, 1, m) for (1, m): PEFT's hooks take the first for a batch."""
+
+    def widen(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][None], *inputs[1:]) if inputs[0].dim() == 2 else inputs
+
+    def narrow(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output[0] if output.dim() == 3 and id(module) in pooled else output
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs[0].dim() == 2:
+            pooled.add(id(module))
+        else:
+            pooled.discard(id(module))
+
+    pooled: set[int] = set()
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear | Conv1D)]
+    hooks = [
+        handle
+        for module in linear
+        for handle in (
+            module.register_forward_pre_hook(note),
+            module.register_forward_pre_hook(widen),
+            module.register_forward_hook(narrow),
+        )
+    ]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
 
 
 def _gradients(model: nn.Module, config: LoraConfig, stream: _Stream) -> None:

@@ -171,8 +171,9 @@ def _table(made: Prepared, trained: dict[str, Floats], resamples: int) -> Table:
         found = judge(made.test.label, score, made.test.user, ks=(5, 10), resamples=resamples)
         shown = {k: found.get(k) for k in ("auc", "uauc", "ndcg@5", "ndcg@10")}
         if not number:
-            for heading in ("", *(k.upper() for k in shown)):
-                table.add_column(heading, no_wrap=True)
+            table.add_column(no_wrap=True)  # in 80 columns intervals get a second line, not names
+            for heading in shown:
+                table.add_column(heading.upper())
         table.add_row(name, *(_shown(interval) for interval in shown.values()))
     return table
 

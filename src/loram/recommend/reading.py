@@ -196,16 +196,21 @@ def _ids(name: str, table: Table, column: str | None, what: str) -> Column:
 
 
 def _numbers(name: str, table: Table, column: str) -> Floats:
-    for number, value in enumerate(table[column], start=1):
-        try:
-            finite = np.isfinite(float(value))
-        except (TypeError, ValueError):
-            finite = False
-        if not finite:
-            raise RecommendError(
-                f"{name}, row {number}: expected a finite number in {column!r}, got {value!r}"
-            )
-    return np.asarray(table[column], dtype=np.float64)
+    numbers = np.fromiter(map(_number, table[column]), np.float64, len(table[column]))
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        raise RecommendError(
+            f"{name}, row {wrong[0] + 1}: expected a finite number in {column!r}, got "
+            f"{table[column][wrong[0]]!r}"
+        )
+    return numbers
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def _list(name: str, value: Any) -> list[str]:
@@ -270,9 +275,10 @@ def _side(
 def _without_duplicates(data: Interactions) -> Interactions:
     columns = [data.user, data.item, *(c.codes for c in data.context.values())]
     columns += [c for c in (data.rating, data.label, data.time) if c is not None]
-    rows = np.column_stack([c.astype(np.float64) for c in columns])
-    _, first = np.unique(rows, axis=0, return_index=True)
-    dropped = len(rows) - len(first)
+    order = np.lexsort(columns)  # stable: of equal rows the first stays first
+    differs = [np.r_[True, c[order][1:] != c[order][:-1]] for c in columns]
+    first = order[np.logical_or.reduce(differs)]
+    dropped = len(data) - len(first)
     if not dropped:
         return data
     _log.warning("%s: %d rows dropped that repeat another in every column", data.name, dropped)

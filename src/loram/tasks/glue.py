@@ -131,7 +131,7 @@ class _Glue:
                 f"{keys or type(row).__name__}"
             )
         first, second = (None if name is None else row[name] for name in texts)
-        if not isinstance(first, str) or not isinstance(second, str | None):
+        if not isinstance(first, str) or not isinstance(second, str if self.pair else type(None)):
             raise DataError(f"{where}: expected text in {' and '.join(filter(None, texts))}")
         return Labelled(first, second, self._label(row[label], f"{where}: {label}"))
 

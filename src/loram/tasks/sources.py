@@ -10,17 +10,19 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from loram.tasks import wordmath
+from loram.tasks.task import Example
 
-__all__ = ["Data", "DataError", "Example", "load"]
+__all__ = ["Data", "DataError", "Example", "as_example", "load"]
 
 # Question and answer fields that are understood, in this order.
 _FIELDS = (
     ("question", "answer"),
     ("prompt", "completion"),
     ("prompt", "response"),
+    ("query", "response"),
     ("instruction", "output"),
     ("input", "output"),
     ("problem", "solution"),
@@ -30,13 +32,6 @@ _HELD_OUT_NAMES = ("test", "validation", "valid", "dev", "heldout", "eval")
 
 class DataError(ValueError):
     """The data can't be used as it is; the message says what was expected and what came."""
-
-
-class Example(NamedTuple):
-    """A question, and the answer a model should write."""
-
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,7 @@ def _read(file: Path) -> list[Example]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{file}, line {number}: expected a JSON object ({error})") from error
-        examples.append(_example(row, f"{file}, line {number}"))
+        examples.append(as_example(row, f"{file}, line {number}"))
     if not examples:
         raise DataError(f"{file}: expected one JSON object a line, the file has none")
     return examples
@@ -166,10 +161,15 @@ def _from_hub(source: str, config: str | None) -> tuple[list[Example], list[Exam
 
 
 def _examples(rows: Iterable[Mapping[str, Any]], where: str) -> list[Example]:
-    return [_example(row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)]
+    return [as_example(row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)]
 
 
-def _example(row: Any, where: str) -> Example:
+def as_example(row: Any, where: str) -> Example:
+    """A row with any of the known pairs of fields, as a question and its answer.
+
+    Raises:
+        DataError: it has none of them, or no text there; says where.
+    """
     keys: list[str] = sorted(row) if isinstance(row, Mapping) else []
     for question, answer in _FIELDS:
         if question in keys and answer in keys:

@@ -9,13 +9,14 @@ A new task is a file here that makes a `Task`, and a row.
 from difflib import get_close_matches
 from types import MappingProxyType
 
+from loram.tasks.benchmarks import BENCHMARKS
 from loram.tasks.glue import GLUE
 from loram.tasks.pairs import ANSWERS
 from loram.tasks.task import Task
 
 __all__ = ["TASKS", "UnknownTaskError", "named"]
 
-_ROWS = (ANSWERS, *GLUE)
+_ROWS = (ANSWERS, *GLUE, *BENCHMARKS)
 
 TASKS: MappingProxyType[str, Task] = MappingProxyType({row.name: row for row in _ROWS})
 """The rows by name, in the table's order."""

@@ -104,6 +104,7 @@ class Task:
         load: splits on request; raises `DataError`.
         score: for `labels`: (predictions, labels) → metrics. For `answers`: (written, reference) →
             whether it is right. None for the rest.
+        also: further rules, of the form of `score`, for `answers`: by the metric's name.
         classes: how many, for `labels`; 1 is a score to predict (regression).
         source: hub id where the data is found by default; None if a path must be given.
         paper: arXiv id or address of the benchmark.
@@ -116,6 +117,9 @@ class Task:
     better: Better
     load: Callable[[Request], Splits]
     score: Callable[[Any, Any], Any] | None = None
+    also: Mapping[str, Callable[[str, str], bool]] = field(
+        default_factory=dict[str, Callable[[str, str], bool]]
+    )
     classes: int | None = None
     source: str | None = None
     paper: str = "-"

@@ -57,7 +57,7 @@ class Answering:
         self.train = self.encode(self.splits.train)
         self.collate = Collate(self.tokenizer.pad_token_id)
         test, validation = self.encode(self.splits.test), self.encode(self.splits.validation)
-        self._judged = {
+        self.judged = {
             "before": (self.splits.test, test),
             "after": (self.splits.test, test),
             "validation": (self.splits.validation, validation),
@@ -67,28 +67,40 @@ class Answering:
         """Tokens of questions and answers."""
         return encode(self.tokenizer, examples, self.settings.prompt, self.settings.max_length)
 
-    def judge(self, model: Any, moment: Moment, stage: Stage, *, quick: bool = False) -> Judgement:
-        """Loss per answer token in nats, and `exact_match` of the first `answers` questions."""
-        settings, (examples, encoded) = self.settings, self._judged[moment]
-        loss = held_out_loss(
+    def held_out(self, model: Any, moment: Moment, stage: Stage) -> float:
+        """Mean loss per answer token, in nats."""
+        encoded = self.judged[moment][1]
+        return held_out_loss(
             model,
             encoded,
             self.tokenizer.pad_token_id,
-            batch_size=settings.batch_size,
+            batch_size=self.settings.batch_size,
             progress=stage(f"held-out loss {moment}", len(encoded)),
         )
-        asked = examples[: 0 if quick else settings.answers]
+
+    def judge(self, model: Any, moment: Moment, stage: Stage, *, quick: bool = False) -> Judgement:
+        """Loss, and `exact_match` and the task's further rules over the questions answered.
+
+        These are the first `answers`; all, if none are asked for and the task is judged by them.
+        """
+        metrics = {"loss": self.held_out(model, moment, stage)}
+        settings, task, examples = self.settings, self.task, self.judged[moment][0]
+        answers = settings.answers or (0 if task.metric == "loss" else len(examples))
+        asked = examples[: 0 if quick else answers]
         if not asked:
-            return Judgement({"loss": loss}, [])
-        assert self.task.score is not None
+            return Judgement(metrics, [])
+        assert task.score is not None
         written = write_answers(
             model,
             self.tokenizer,
             asked,
             settings.prompt,
             max_new_tokens=settings.max_new_tokens,
-            right=self.task.score,
+            right=task.score,
             progress=stage(f"answers {moment}", len(asked)),
         )
-        right = sum(each.correct for each in written) / len(written)
-        return Judgement({"loss": loss, "exact_match": right}, [each._asdict() for each in written])
+        metrics["exact_match"] = sum(each.correct for each in written) / len(written)
+        for name, rule in task.also.items():
+            right = sum(rule(each.written, each.reference) for each in written)
+            metrics[name] = right / len(written)
+        return Judgement(metrics, [each._asdict() for each in written])

@@ -46,6 +46,9 @@ _JUDGED_BY = (
     "held_out_size",
     "answers",
     "max_new_tokens",
+    "samples",
+    "temperature",
+    "program_seconds",
 )
 
 

@@ -7,8 +7,10 @@ import torch
 
 from loram.tasks.task import Kind, Task
 from loram.train.answering import Answering
+from loram.train.choosing import Choosing
 from loram.train.job import Job
 from loram.train.labelling import Labelling
+from loram.train.programming import Programming
 from loram.train.settings import TrainSettings
 
 __all__ = ["KINDS", "UnknownKindError", "prepare"]
@@ -19,6 +21,8 @@ KINDS: Mapping[Kind, _Prepare] = MappingProxyType[Kind, _Prepare](
     {
         "answers": Answering,
         "labels": Labelling,
+        "choices": Choosing,
+        "programs": Programming,
     }
 )
 """What loads model and data, by the kind of the task."""

@@ -162,17 +162,14 @@ def _train(
 ) -> tuple[Watch, list[dict[str, Any]]]:
     """Train, from the last checkpoint if there is one; times, and the loss of every step."""
     watch = Watch(stage("training", settings.steps), settings.lr)
-    callbacks = [watch, *subject.callbacks]
-    if settings.judge_every:
-        callbacks.append(
-            Curve(
-                out / "curve.jsonl",
-                settings.judge_every,
-                lambda model: job.judge(model, "validation", silent, quick=True).metrics,
-                watch,
-                settings.lr,
-            )
-        )
+    curve = Curve(
+        out / "curve.jsonl",
+        settings.judge_every,
+        lambda model: job.judge(model, "validation", silent, quick=True).metrics,
+        watch,
+        settings.lr,
+    )
+    callbacks = [watch, *subject.callbacks, *([curve] if settings.judge_every else [])]
     trainer = Trainer(
         model=subject.model,
         args=_arguments(settings, subject, out),
@@ -190,6 +187,7 @@ def _train(
     if last is not None and _step_of(last) >= settings.steps:  # killed after the last step
         subject.restore(last)
         trainer.state = TrainerState.load_from_json(os.path.join(last, _STATE))
+        curve.cut(trainer.state.global_step)
     else:
         trainer.train(resume_from_checkpoint=last)
     losses = [

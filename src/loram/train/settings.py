@@ -74,6 +74,16 @@ class TrainSettings(BaseModel):
     )
     answers: NotNegative = Field(0, description="held-out questions to answer, for exact match")
     max_new_tokens: Positive = Field(192, description="of a written answer")
+    run_generated_code: bool = Field(
+        False,
+        description="let programs the model writes run here, in a sandbox, to be judged",
+        validate_default=True,
+    )
+    samples: Positive = Field(1, description="programs for a problem; one is the greedy one")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.8, description="of several samples")
+    program_seconds: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="that a program and its tests may run"
+    )
     judge_every: NotNegative = Field(
         0, description="steps between validations while training; 0 for none"
     )
@@ -117,6 +127,16 @@ class TrainSettings(BaseModel):
     def _something_to_judge(cls, value: int, info: ValidationInfo) -> int:
         if value and info.data.get("validation_size") == 0:
             raise ValueError("there is no validation set to judge by: ask for a validation_size")
+        return value
+
+    @field_validator("run_generated_code")
+    @classmethod
+    def _allowed(cls, value: bool, info: ValidationInfo) -> bool:
+        if "task" in info.data and not value and task_named(info.data["task"]).kind == "programs":
+            raise ValueError(
+                "this task runs programs that a model wrote: say that they may run on this machine "
+                "(run_generated_code, --run-generated-code), in the sandbox of docs/benchmarks.md"
+            )
         return value
 
     @field_validator("head_lr", "prompt", "answers", "max_new_tokens")

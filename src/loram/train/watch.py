@@ -71,13 +71,13 @@ class Watch(TrainerCallback):
         self.seconds.append(seconds)
         self.rates.append((state.num_input_tokens_seen - self._tokens) / seconds)
         self._tokens = state.num_input_tokens_seen
-        self._tick(1)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop at a loss that is not finite."""
+        """Stop at a loss that is not finite; else tell of the step, now that all is written."""
         loss = (kwargs.get("logs") or {}).get("loss")
         if loss is not None:
             check_finite("", {"loss": loss}, state.global_step, self._lr)
+            self._tick(1)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint as whole."""
@@ -112,10 +112,16 @@ class Curve(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin the file, or cut it back to the checkpoint."""
-        there = self._file.exists() and state.global_step > 0
-        lines = self._file.read_text().splitlines() if there else []
-        kept = [line for line in lines if _step(line) <= state.global_step]
-        write_text(self._file, "".join(line + "\n" for line in kept))
+        if state.global_step == 0:
+            write_text(self._file, "")
+        self.cut(state.global_step)
+
+    def cut(self, step: int) -> None:
+        """Drop the lines past a step, and one that a kill left half written."""
+        if self._file.exists():
+            lines = self._file.read_text().splitlines()
+            kept = [line for line in lines if _step(line) <= step]
+            write_text(self._file, "".join(line + "\n" for line in kept))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Judge, if it is time."""

@@ -1,0 +1,115 @@
+"""Kill −9 a 12-run study ten times at random moments: do its numbers stay the same?
+
+    python bench/study_kill.py [--kills 10] [--workers 2]
+
+The model is a random Llama of width 32. Workers die with a killed study; the same command goes on.
+Prints every kill, and how many records differ from those of an undisturbed study (times apart).
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+TIMES = ("init_seconds", "train_seconds", "wall_seconds", "peak_memory_bytes")
+
+
+def write_study(folder: Path, *, seeds: int = 3, steps: int = 30) -> Path:
+    """A tiny model, data, and a study of methods × rates × seeds on it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from conftest import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    model = folder / "model"
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    base = {
+        **{"model": str(model), "data": "wordmath", "train_size": 60, "dtype": "float32"},
+        **{"steps": steps, "save_every": 5, "batch_size": 2, "dropout": 0.1, "max_length": 96},
+        **{"held_out_size": 8, "validation_size": 8, "judge_every": 10},
+    }
+    study = {
+        **{"name": "kills", "base": base, "tasks": ["answers"], "methods": ["lora", "loram"]},
+        **{"ranks": [4], "recipe": {"lrs": [1e-3, 1e-2]}, "seeds": list(range(seeds))},
+    }
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(study))
+    return file
+
+
+def command(study: Path, out: Path, workers: int) -> list[str]:
+    asked = ["compare", str(study), "--out", str(out), "--workers", str(workers)]
+    return [sys.executable, "-m", "loram", *asked]
+
+
+def numbers(out: Path) -> dict[str, object]:
+    """Records by key, without what a clock says."""
+    found: dict[str, object] = {}
+    for file in (out / "runs").glob("*/record.json"):
+        record = {k: v for k, v in json.loads(file.read_text()).items() if k not in TIMES}
+        record["curve"] = [[step, metrics] for step, _, metrics in record["curve"]]
+        found[record["key"]] = record
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rng = random.Random(given.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        study = write_study(folder)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        began = time.monotonic()
+        subprocess.run(command(study, folder / "whole", 1), check=True, **quiet)
+        whole = time.monotonic() - began
+        killed = folder / "killed"
+        for kill in range(given.kills):
+            process = subprocess.Popen(
+                command(study, killed, given.workers), start_new_session=True, **quiet
+            )
+            # After the first folders are there: else most kills would hit the imports.
+            while not (killed / "plan.json").exists():
+                time.sleep(0.05)
+            time.sleep(rng.uniform(0.2, 1.2) * whole / given.kills)
+            ended = process.poll() is not None
+            if not ended:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            print(f"kill {kill + 1}: {len(numbers(killed))} records, {'late' if ended else 'hit'}")
+        subprocess.run(command(study, killed, given.workers), check=True, **quiet)
+        expected, got = numbers(folder / "whole"), numbers(killed)
+    differ = [key for key in expected.keys() | got.keys() if expected.get(key) != got.get(key)]
+    print(f"{len(expected)} runs, {len(differ)} differ")
+    sys.exit(bool(differ))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What a method costs: its tuning, its start, its memory, and the time until it is good."""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+from loram.study.record import Record
+from loram.study.results import Design
+from loram.study.select import sign
+
+__all__ = ["Cost", "Reached", "cost", "reached", "reference_target"]
+
+
+class Cost(NamedTuple):
+    """A method on one task and rank.
+
+    Attributes:
+        tuning_runs: of its sweep, diverged and failed ones too.
+        tuning_seconds: of them, starts included.
+        init_seconds: median of a start, calibration included.
+        train_seconds: median of all steps of a run that is done.
+        peak_memory: largest of all runs, bytes.
+        calibration_tokens: median of a start's.
+        trainable: parameters.
+    """
+
+    tuning_runs: int
+    tuning_seconds: float
+    init_seconds: float | None
+    train_seconds: float | None
+    peak_memory: int | None
+    calibration_tokens: int | None
+    trainable: int | None
+
+
+class Reached(NamedTuple):
+    """When a run's validation first reached a target.
+
+    Attributes:
+        step: of the validation.
+        seconds: of training until then.
+        with_init: those and the start's; None if the start was not timed.
+    """
+
+    step: int
+    seconds: float
+    with_init: float | None
+
+
+def cost(records: Sequence[Record], design: Design) -> Cost:
+    """Add up what a method's runs on one task and rank took."""
+    tuning = [r for r in records if r.seed in design.tuning_seeds and design.on_grid(r.lr)]
+    done = [r for r in records if r.status == "done"]
+    return Cost(
+        len(tuning),
+        sum((r.init_seconds or 0) + (r.train_seconds or 0) for r in tuning),
+        _median(r.init_seconds for r in records),
+        _median(r.train_seconds for r in done),
+        max((r.peak_memory_bytes or 0 for r in records), default=0) or None,
+        _whole(_median(r.calibration_tokens for r in records)),
+        _whole(_median(r.trainable for r in done)),
+    )
+
+
+def reached(record: Record, target: float) -> Reached | None:
+    """When the validation curve first is at the target or better; None if it never is."""
+    for step, seconds, metrics in record.curve:
+        value = metrics.get(record.metric)
+        if value is not None and sign(record.better) * (value - target) >= 0:
+            start = record.init_seconds
+            return Reached(step, seconds, None if start is None else seconds + start)
+    return None
+
+
+def reference_target(records: Iterable[Record]) -> float | None:
+    """Mean over a method's runs of the best value on their validation curves."""
+    tops: list[float] = []
+    for record in records:
+        values = [j.metrics[record.metric] for j in record.curve if record.metric in j.metrics]
+        if record.status == "done" and values:
+            tops.append(max(values, key=lambda value: sign(record.better) * value))
+    return sum(tops) / len(tops) if tops else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)

@@ -1,0 +1,178 @@
+"""What can be said: sentences that the tests bear out, and what was not found."""
+
+from collections.abc import Iterable, Sequence
+
+from loram.study.across import Overall
+from loram.study.collapse import Collapse
+from loram.study.comparison import Comparison, Line, Scores, verdict
+from loram.study.findings import Block, Findings
+from loram.study.report.numbers import interval, number, p_equals, rate
+from loram.study.statistics import ALPHA
+
+__all__ = ["conclusions", "title_of"]
+
+NO_DIFFERENCE = "no significant difference"
+_TELLING = 0.05  # of R²: smaller advantages are not worth a sentence, whatever their bounds
+
+
+def title_of(block: Block) -> str:
+    """A block's name in headings."""
+    return f"{block.task}, rank {block.rank}"
+
+
+def conclusions(findings: Findings) -> list[tuple[str, tuple[str, ...]]]:
+    """Headed lists of sentences, the most general first."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    over = [
+        (f"Over tasks, rank {rank}, each method at its best rate", each)
+        for rank, each in findings.over_tasks.items()
+    ]
+    over += [
+        (f"Over tasks, rank {rank}, all methods at {rate(lr)}", each)
+        for (rank, lr), each in findings.over_tasks_fixed.items()
+    ]
+    found += [(title, tuple(_over(each, findings.reference))) for title, each in over]
+    for block in findings.blocks:
+        settings = [("each method at its best rate", block.after)]
+        settings += [(f"all methods at {rate(lr)}", each) for lr, each in block.recipe.items()]
+        for what, comparison in settings:
+            sentences = tuple(_compared(comparison, findings.reference))
+            if sentences:
+                found.append((f"{title_of(block)}, {what}", sentences))
+    magnitude = tuple(_collapsed(t, each) for t, each in findings.collapses.items())
+    if magnitude:
+        found.append(("Magnitude or learning rate", magnitude))
+    return found
+
+
+def _compared(comparison: Comparison, reference: str) -> Iterable[str]:
+    if comparison.leader is None:
+        if comparison.lines:
+            yield "No method has a result that could be compared."
+        return
+    if len(comparison.lines) == 1:
+        yield f"{comparison.leader} is the only method: there is nothing to compare."
+        return
+    if comparison.reference is None:
+        yield f"There are no runs of the reference {reference}: nothing is compared with it."
+    else:
+        base = next(line for line in comparison.lines if line.label == reference)
+        others = [line for line in comparison.lines if line is not base]
+        yield from _sorted_out(others, base.scores, comparison, reference)
+    yield from _led(comparison)
+
+
+def _sorted_out(
+    others: Sequence[Line], base: Scores, comparison: Comparison, reference: str
+) -> Iterable[str]:
+    by_verdict: dict[str, list[Line]] = {}
+    for line in others:
+        by_verdict.setdefault(verdict(line, base, comparison.better), []).append(line)
+    for said in ("better", "worse"):
+        lines = by_verdict.get(said, [])
+        if lines:
+            yield f"Significantly {said} than {reference}: {_listed(map(_effect, lines))}."
+    same = by_verdict.get(NO_DIFFERENCE, [])
+    if same:
+        yield (
+            f"{NO_DIFFERENCE.capitalize()} from {reference}: "
+            f"{_listed(line.label for line in same)}."
+        )
+    untested = by_verdict.get("not tested", [])
+    if untested:
+        yield f"Not tested against {reference}: {_listed(_reason(x, base) for x in untested)}."
+
+
+def _led(comparison: Comparison) -> Iterable[str]:
+    lead = next(line for line in comparison.lines if line.label == comparison.leader)
+    alike = [
+        line.label
+        for line in comparison.behind
+        if verdict(line, lead.scores, comparison.better) == NO_DIFFERENCE
+    ]
+    assert lead.mean is not None  # a leader is one by its mean
+    start = f"Best mean: {lead.label}, {number(lead.mean.mean)}"
+    tested = [line for line in comparison.behind if line.p is not None]
+    if lead.scores.diverged:
+        start += f" ({len(lead.scores.diverged)} of its seeds diverged)"
+    if not tested:
+        yield f"{start}; not tested against the others."
+    elif alike:
+        yield f"{start}; not distinguishable from it: {_listed(alike)}."
+    else:
+        yield f"{start}; all {len(tested)} others that could be tested are significantly worse."
+
+
+def _effect(line: Line) -> str:
+    assert line.against is not None  # it has a verdict
+    return f"{line.label} ({interval(line.against.difference)}, {p_equals(line.p)})"
+
+
+def _reason(line: Line, base: Scores) -> str:
+    if line.scores.diverged:
+        return f"{line.label} (seeds diverged: {len(line.scores.diverged)})"
+    if line.mean is None:
+        return f"{line.label} (no results)"
+    if line.against is None:
+        return f"{line.label} (no seed in common)"
+    if line.against.difference.n < 2:
+        return f"{line.label} (one seed only)"
+    if base.diverged:
+        return f"{line.label} (seeds of the other diverged: {len(base.diverged)})"
+    return f"{line.label} (the same difference at every seed)"
+
+
+def _over(overall: Overall, reference: str) -> Iterable[str]:
+    tested = [each for each in overall.standings if each.against is not None]
+    for said, direction in (("above", 1), ("below", -1)):
+        names = [
+            f"{each.label} ({interval(each.against.difference)}, {p_equals(each.p)})"
+            for each in tested
+            if each.against is not None
+            and each.p is not None
+            and each.p < ALPHA
+            and direction * each.against.difference.mean > 0
+        ]
+        if names:
+            yield f"Significantly {said} {reference} in normalised score: {_listed(names)}."
+    same = [each.label for each in tested if each.p is not None and each.p >= ALPHA]
+    if same:
+        yield f"{NO_DIFFERENCE.capitalize()} from {reference}: {_listed(same)}."
+    untested = [each.label for each in tested if each.p is None]
+    if untested:
+        yield f"Not tested against {reference} (too few seeds): {_listed(untested)}."
+    first = overall.standings[0]
+    yield f"Best mean rank: {first.label}, {first.rank:.2f} of {len(overall.standings)}."
+    if overall.friedman is None:
+        return
+    if overall.friedman.p < ALPHA:
+        alike = [
+            each.label
+            for each in overall.standings[1:]
+            if each.rank - first.rank < overall.friedman.critical
+        ]
+        text = f"not distinguishable from {first.label} by Nemenyi's test: {_listed(alike)}"
+        yield (
+            f"Methods differ over tasks (Friedman, {p_equals(overall.friedman.p)}); "
+            f"{text if alike else f'all others rank below {first.label} by Nemenyi’s test'}."
+        )
+    else:
+        yield f"{NO_DIFFERENCE.capitalize()} of methods over tasks (Friedman)."
+
+
+def _collapsed(task: str, found: Collapse) -> str:
+    low, high = found.advantage.low, found.advantage.high
+    shares = f"R² {found.by_update.r2:.2f} and {found.by_lr.r2:.2f}"
+    if low is None or high is None:
+        said = f"too few methods to tell which carries over better ({shares})"
+    elif low > 0 and found.advantage.r2 > _TELLING:
+        said = f"ν[W_LoRA] predicts other methods' results better than the learning rate ({shares})"
+    elif high < 0 and found.advantage.r2 < -_TELLING:
+        said = f"the learning rate predicts other methods' results better than ν[W_LoRA] ({shares})"
+    else:
+        said = f"{NO_DIFFERENCE} between ν[W_LoRA] and the learning rate as predictors ({shares})"
+    return f"{task}: {said}."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "; ".join(names)

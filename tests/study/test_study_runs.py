@@ -1,0 +1,135 @@
+"""Real runs on a tiny model: the same numbers by any number of workers, by Ray, and after kills."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from study_fakes import Inline, Unwatched, numbers
+from test_local import forks, records, until
+
+from loram.study.execute import execute
+from loram.study.local import LocalEngine
+from loram.study.plan import Plan
+from loram.study.runner import study
+from loram.study.spec import Spec
+from loram.study.store import Store
+from loram.study.versions import deciding
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model, sums):
+    """Six runs of four steps, a checkpoint each; dropout, which needs the random state."""
+    base = {
+        "model": str(tiny_model),
+        "data": str(sums),
+        "steps": 4,
+        "save_every": 1,
+        "judge_every": 2,
+        "warmup_steps": 1,
+        "batch_size": 2,
+        "dropout": 0.1,
+        "dtype": "float32",
+        "held_out_size": 4,
+        "validation_size": 4,
+    }
+    values = {
+        "name": "tiny",
+        "base": base,
+        "tasks": ["answers"],
+        "methods": ["lora", {"method": "loram", "rslora": True}],
+        "ranks": [4],
+        "recipe": {"lrs": [1e-2]},
+        "seeds": [0, 1, 2],
+    }
+    return Plan(Spec.model_validate(values), deciding())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("studies") / "undisturbed"
+    study(made, out, lambda: Inline(out, execute), watch=Unwatched())
+    return out
+
+
+def test_records_hold_what_was_measured(made, undisturbed):
+    found = Store(undisturbed).records()
+    assert len(found) == 6
+    for each in found:
+        assert (each.status, each.metric, each.better) == ("done", "loss", "low")
+        assert each.validation["loss"] > 0
+        assert each.test["loss"] > 0
+        assert [point.step for point in each.curve] == [2, 4]
+        assert len(each.losses) == 4
+        assert each.update is not None
+        assert each.update > 0
+        assert each.trainable
+        assert each.wall_seconds is not None
+        assert each.train_seconds is not None
+        assert each.wall_seconds > each.train_seconds > 0
+        left = {file.name for file in Store(undisturbed).folder(each.key).iterdir()}
+        assert not left & {"adapter", "checkpoints", "start"}
+        assert left >= {"record.json", "results.json", "losses.jsonl", "curve.jsonl"}
+    assert len({each.test["loss"] for each in found}) == 6
+
+
+def test_two_workers_give_the_numbers_of_one(made, undisturbed, tmp_path):
+    study(
+        made,
+        tmp_path,
+        lambda: LocalEngine(tmp_path, execute, workers=2, threads=1),
+        watch=Unwatched(),
+    )
+    assert numbers(Store(tmp_path).records()) == numbers(Store(undisturbed).records())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_ray_gives_the_numbers_of_one_worker(made, undisturbed, tmp_path):
+    pytest.importorskip("ray")
+    from loram.study.cluster import RayEngine
+
+    study(
+        made,
+        tmp_path,
+        lambda: RayEngine(tmp_path, execute, workers=2, threads=1),
+        watch=Unwatched(),
+    )
+    assert numbers(Store(tmp_path).records()) == numbers(Store(undisturbed).records())
+
+
+@forks
+def test_a_study_killed_with_its_workers_ends_with_the_same_numbers(made, undisturbed, tmp_path):
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        study(
+            made,
+            tmp_path,
+            lambda: LocalEngine(tmp_path, execute, workers=1, threads=1),
+            watch=Unwatched(),
+        )
+        os._exit(0)
+    until(lambda: len(records(tmp_path)) >= 1)
+    time.sleep(random.random())
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert len(records(tmp_path)) < 6
+    study(made, tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched())
+    assert numbers(Store(tmp_path).records()) == numbers(Store(undisturbed).records())
+
+
+def test_a_run_that_diverges_is_a_record(made, tmp_path):
+    from study_fakes import plan
+
+    settings = dict(made.spec.base) | {"steps": 2, "max_grad_norm": 0.0}
+    diverging = plan(base=settings, lrs=None, recipe={"lrs": [1e30]}, methods=["lora"], seeds=[0])
+    study(diverging, tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched())
+    (found,) = Store(tmp_path).records()
+    assert found.status == "diverged"
+    assert found.validation == {}
+    assert found.error is not None
+    assert "diverged" in found.error
