@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--max-length", type=int, default=160)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     common = TrainSettings(
@@ -50,7 +51,7 @@ def main() -> None:
         lr=options.lr,
         steps=options.steps,
         batch_size=options.batch_size,
-        max_length=160,
+        max_length=options.max_length,
         held_out_size=2,
         max_grad_norm=0.0,  # clipping by the global norm is outside of what is predicted
         save_every=options.steps,

@@ -2,8 +2,9 @@
 
     python bench/study_kill.py [--kills 10] [--workers 2]
 
-The model is a random Llama of width 32. Workers die with a killed study; the same command goes on.
-Prints every kill, and how many records differ from those of an undisturbed study (times apart).
+The model is a random Llama of width 32. Workers die with a killed study; the same command
+goes on. Prints every kill, and how many records differ from those of an undisturbed study (times
+apart).
 """
 
 import argparse

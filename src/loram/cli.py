@@ -50,7 +50,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
-    *(ReportError, SandboxError, StudyError, RecommendError),
+    *(RecommendError, ReportError, SandboxError, StudyError),
 )
 
 app = typer.Typer(
@@ -397,6 +397,8 @@ def _match(reference: TrainSettings, to: str, rule: Rule, steps: int, persistenc
     from loram.train.matching import Matched, matched_rates
 
     names = [name.strip() for name in re.split(r",(?![^(]*\))", to)]
+    if not all(names):
+        raise typer.BadParameter(f"--to: expected methods, got nothing between two commas in {to}")
     _quiet()
     with Bars(console) as bars:
         found = matched_rates(

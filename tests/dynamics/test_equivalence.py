@@ -124,5 +124,9 @@ def test_a_part_must_be_positive(split):
 def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match="unknown optimizer 'lion'"):
         Settings(optimizer="lion")
-    with pytest.raises(ValueError, match="learning rates > 0"):
+    with pytest.raises(ValueError, match="finite learning rates > 0"):
         Settings(lr_A=0)
+    with pytest.raises(ValueError, match="finite scaling"):
+        Settings(scaling=float("inf"))
+    with pytest.raises(ValueError, match="ε and weight decay finite and ≥ 0"):
+        Settings(eps_B=-1e-8)

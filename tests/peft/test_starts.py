@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from peft import get_peft_model
-from small import LLAMA_TARGETS, lora_config
+from small import LLAMA_TARGETS, lora_config, train
 
 from loram.dynamics import k1
 from loram.magnitude import log_gain, nu, spectral_gain
@@ -60,9 +60,46 @@ def test_pissa_has_the_spectral_gain_as_its_growth_rate(llama):
         assert k1(start) == pytest.approx(spectral_gain(weight, 4) * (n + m) * nu(weight), rel=1e-4)
 
 
+def test_olora_starts_with_the_factors_of_qr(llama):
+    """B⁰ = Q has unit columns; the rows of A⁰ = R are no multiples of orthonormal ones."""
+    base = llama()
+    W = weights(base)
+    for start, weight in named(starts(get_peft_model(base, lora_config("olora"))), W):
+        assert start.nu_A == pytest.approx(nu(torch.linalg.qr(weight)[1][:4]), rel=1e-4)
+        assert start.nu_B == pytest.approx(1 / weight.shape[0], rel=1e-4)
+        assert start.shape == "gaussian"
+
+
+def test_a_zero_b_does_not_decide_the_shape(llama):
+    model = get_peft_model(llama(), lora_config(True))
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            torch.nn.init.orthogonal_(parameter)
+    for start in starts(model).values():
+        assert start.shape == "orthonormal"
+        assert start.nu_A == pytest.approx(1 / start.m, rel=1e-5)
+
+
 def test_scaling_is_read(llama):
     model = get_peft_model(llama(), lora_config("loram", lora_alpha=8, use_rslora=True))
     assert {start.scaling for start in starts(model).values()} == {8 / math.sqrt(4)}
+
+
+def test_ranks_and_scalings_of_their_own(llama):
+    settings = {"alpha_pattern": {"q_proj": 12}, "rank_pattern": {"o_proj": 2}}
+    model = get_peft_model(llama(), lora_config("loram", **settings))
+    for name, start in starts(model).items():
+        kind = name.rsplit(".", 1)[1]
+        assert (start.r, start.scaling) == {"q_proj": (4, 3.0), "o_proj": (2, 2.0)}.get(
+            kind, (4, 1.0)
+        )
+
+
+def test_loram_knows_its_start_also_after_steps(llama, ids):
+    model = get_peft_model(llama(), lora_config("loram"))
+    before = starts(model)
+    train(model, ids)
+    assert starts(model) == before
 
 
 def test_a_named_adapter_and_an_unknown_one(llama):

@@ -12,6 +12,7 @@ for each factor with its own α. Exact in real arithmetic, and only without clip
 gradient norm, which sees ‖∇A‖ and ‖∇B‖ change by 1/α.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -54,10 +55,17 @@ class Settings:
             raise ValueError(
                 f"unknown optimizer {self.optimizer!r}: expected {', '.join(get_args(Optimizer))}"
             )
-        if not (self.scaling > 0 and self.lr_A > 0 and self.rate_B > 0):
+        if not all(0 < value < math.inf for value in (self.scaling, self.lr_A, self.rate_B)):
             raise ValueError(
-                f"expected a scaling and learning rates > 0, got s = {self.scaling}, "
+                f"expected a finite scaling and finite learning rates > 0, got s = {self.scaling}, "
                 f"η_A = {self.lr_A}, η_B = {self.lr_B}"
+            )
+        at_least_0 = (self.size_A, self.size_B, self.eps_A, self.eps_B, self.decay_A, self.decay_B)
+        if not all(0 <= value < math.inf for value in at_least_0):
+            raise ValueError(
+                "expected sizes, ε and weight decay finite and ≥ 0, got sizes "
+                f"{self.size_A}, {self.size_B}, ε {self.eps_A}, {self.eps_B}, "
+                f"λ {self.decay_A}, {self.decay_B}"
             )
 
     @property

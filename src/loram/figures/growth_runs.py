@@ -50,7 +50,7 @@ def draw_runs(picture: Path, folders: Sequence[Path]) -> list[Against]:
     if not folders:
         raise FigureError("expected folders of runs by `loram train`, got none")
     runs = [_read(folder) for folder in folders]
-    columns = min(len(runs), 3)
+    columns = 2 if len(runs) == 4 else min(len(runs), 3)
     lines = math.ceil(len(runs) / columns)
     figure, panels = canvas(
         lines, columns, size=(1.2 + 3.4 * columns, 0.8 + 2.9 * lines), sharex=True, sharey=True
