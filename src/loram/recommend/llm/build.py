@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -14,10 +14,19 @@ from loram.recommend.llm.projector import Projectors
 from loram.recommend.llm.recommender import Recommender, Router
 from loram.recommend.llm.settings import LLMSettings, method_row
 from loram.recommend.llm.vectors import Vectors
+from loram.train.job import Job
 from loram.train.settings import TrainSettings
 from loram.train.subject import Subject, begin
 
 __all__ = ["Built", "assemble", "build", "reload"]
+
+
+class _Bare(NamedTuple):
+    """Of a job, what its adapter is started on; data and judging are this room's own."""
+
+    model: Any
+    task_type: str = "CAUSAL_LM"
+    heads: tuple[str, ...] = ()
 
 
 class Built(NamedTuple):
@@ -55,7 +64,7 @@ def _begin(
         }
     )
     llm.requires_grad_(False)
-    return begin(llm, asked, calibration, out)
+    return begin(cast(Job, _Bare(llm)), asked, calibration, out)
 
 
 def assemble(llm: Any, settings: LLMSettings, tables: Mapping[str, Tensor]) -> Recommender:

@@ -124,7 +124,8 @@ def drop_checkpoint(out: Path) -> None:
 
 def write_parts(out: Path, parts: Mapping[str, Tensor]) -> None:
     """Projectors, router and trained vectors, by the names they have in the recommender."""
-    _save(out / _PARTS, parts, {})
+    # A file without tensors can only be read if it says something else.
+    _save(out / _PARTS, parts, {"format": "pt"})
 
 
 def read_parts(out: Path) -> dict[str, Tensor]:
