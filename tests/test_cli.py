@@ -29,6 +29,11 @@ VERBS = {
     "export": ["--rank", "--merge", "--base", "--dtype"],
     "demo": ["--out", "--steps", "--lr", "--seed"],
     "methods": ["--markdown"],
+    "tasks": ["--markdown"],
+    "compare": ["--out", "--dry-run", "--workers", "--engine", "--limit-hours"],
+    "report": ["--out", "--reference", "--target"],
+    "equivalents": ["--rank", "--alpha", "--lr", "--match", "--to", "--model", "--steps"],
+    "figures": ["--out", "--steps", "--seed"],
     "env": [],
     "run": ["--init"],
 }

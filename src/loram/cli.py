@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -114,12 +115,16 @@ def _options(model: type[BaseModel]) -> list[inspect.Parameter]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=Annotated[
-                field.annotation, typer.Option(help=field.description, show_default=True)
-            ],
+            annotation=Annotated[field.annotation, _option(name, field)],
         )
         for name, field in model.model_fields.items()
     ]
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    """A switch has no `--no-` form: all are off by default, and its width would hide others."""
+    names = ["--" + name.replace("_", "-")] if field.annotation is bool else []
+    return typer.Option(*names, help=field.description, show_default=True)
 
 
 def _with_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
