@@ -6,6 +6,7 @@ last step. The column "at the same rate" is what the rule has to make up for. Ru
 runs/bench/matched_rate; a killed benchmark goes on.
 
 python bench/matched_rate.py [--model smollm2] [--lr 2e-4] [--steps 60]
+python bench/matched_rate.py --model minilm --task glue/sst2 --data FOLDER --batch-size 8
 """
 
 import argparse
@@ -37,6 +38,8 @@ def measured(settings: TrainSettings, folder: Path) -> dict[int, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--task", default="answers")
+    parser.add_argument("--data", default=None, help="by default the task's own")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--steps", type=int, default=60)
@@ -45,7 +48,9 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     common = TrainSettings(
+        task=options.task,
         model=options.model,
+        data=options.data,
         method="lora",
         rank=options.rank,
         lr=options.lr,

@@ -403,6 +403,9 @@ def equivalents(
         str | None, typer.Option(help="Methods to take that rate to, joined by commas.")
     ] = None,
     model: Annotated[str, typer.Option(help="Where --match reads how methods start.")] = "smollm2",
+    task: Annotated[
+        str, typer.Option(help="What the model is for: a row of `loram tasks`, for --match.")
+    ] = "answers",
     steps: Annotated[int, typer.Option(min=1, help="Length of the run, for --match.")] = 500,
     persistence: Annotated[
         float, typer.Option(min=0, max=1, help="How far gradients keep their sign, for --match.")
@@ -423,7 +426,8 @@ def equivalents(
     if (match is None) != (to is None):
         raise typer.BadParameter("--match and --to go together: a method, and those to compare")
     if match is not None and to is not None:
-        asked = {"model": model, "method": match, "rank": rank, "alpha": alpha, "rslora": rslora}
+        asked = {"task": task, "model": model, "method": match, "rank": rank}
+        asked |= {"alpha": alpha, "rslora": rslora}
         reference = TrainSettings.model_validate({**asked, "lr": lr, "lr_ratio": lr_ratio})
         rule = "adam" if optimizer in ("adam", "adamw") else "sgd"
         _match(reference, to, rule, steps, persistence)

@@ -23,6 +23,7 @@ from loram.train import minilm as minilm_wheel
 from loram.train.job import Judgement
 from loram.train.kinds import prepare
 from loram.train.labelling import Labelling
+from loram.train.matching import layer_starts
 from loram.train.model import ModelError, load_classifier
 from loram.train.rates import optimizer_of
 from loram.train.run import silent
@@ -100,6 +101,21 @@ def results(out: Path) -> dict[str, Any]:
 
 
 QUICK: dict[str, Any] = {"steps": 3, "save_every": 0, "magnitudes_every": 0, "dropout": 0.0}
+
+
+@pytest.mark.parametrize("name", ["lora", "pissa", "loram"])
+@pytest.mark.parametrize("model", ["bert", "llama"])
+def test_a_rate_is_matched_from_where_the_run_then_starts(
+    done, tiny_bert, tiny_model, glue, model, name
+):
+    """The layers of the classifier, its head left out, in the order of the log."""
+    options = QUICK | {"target_modules": "all-linear"}
+    settings = settings_of({"bert": tiny_bert, "llama": tiny_model}[model], glue, **options)
+    found = layer_starts(settings.model_copy(update={"method": name})) or []
+    logged = rows(done(model, name, **options) / "magnitudes.jsonl")[0]["layers"].values()
+    assert len(found) == len(logged) > 4
+    for start, (nu_A, nu_B, *_) in zip(found, logged, strict=True):
+        assert (start.nu_A, start.nu_B) == pytest.approx((nu_A, nu_B), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", METHODS)

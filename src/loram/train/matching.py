@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from loram.dynamics import Start, matched_rate
 from loram.dynamics.matching import Rule
 from loram.peft import LoramError
-from loram.peft.attach import attach
+from loram.peft.attach import TaskType, attach
 from loram.peft.starts import starts
-from loram.train.model import load_pretrained
+from loram.train.model import heads, load_classifier, load_pretrained
 from loram.train.run import Stage, silent
 from loram.train.settings import TrainSettings
 
@@ -110,7 +111,8 @@ def layer_starts(settings: TrainSettings) -> list[Start] | None:
     """Every layer as `loram.dynamics.matched_rate` takes it; None for full fine-tuning.
 
     Args:
-        settings: of the run, of which model, method, rank, scaling, layers and seed are read.
+        settings: of the run, of which task, model, method, rank, scaling, layers and seed are
+            read.
 
     Raises:
         LoramError: a method that starts from data, or that can't go on the model.
@@ -124,7 +126,7 @@ def layer_starts(settings: TrainSettings) -> list[Start] | None:
             f"{method.name} starts from data ({method.data}), so where it starts is not known "
             "before a run: expected a method that needs none"
         )
-    model, _ = load_pretrained(settings.model, torch.float32)
+    model, task_type, new = _model(settings)
     with torch.random.fork_rng():  # PEFT draws its factors from the global generator
         torch.manual_seed(settings.seed)
         adapted, _ = attach(
@@ -134,5 +136,16 @@ def layer_starts(settings: TrainSettings) -> list[Start] | None:
             alpha=settings.lora_alpha,
             rslora=settings.rslora,
             target_modules=settings.target_modules,
+            task_type=task_type,
+            heads=new,
         )
     return list(starts(adapted).values())
+
+
+def _model(settings: TrainSettings) -> tuple[nn.Module, TaskType, Sequence[str]]:
+    """The model of the task, what PEFT calls it, and the names of its new modules."""
+    classes = settings.task_row.classes
+    if classes is None:
+        return load_pretrained(settings.model, torch.float32).model, "CAUSAL_LM", ()
+    model = load_classifier(settings.model, torch.float32, classes, settings.seed).model
+    return model, "SEQ_CLS", tuple(heads(model))
