@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from loram.diagnose.tensors import entries
+from loram.checkpoints import entries
 from loram.diagnose.weights import diagnose_weights
 from paired import ratio, report, rounds
 

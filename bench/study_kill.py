@@ -1,9 +1,9 @@
 """Kill −9 a 12-run study ten times at random moments: do its numbers stay the same?
 
-    python bench/study_kill.py [--kills 10] [--workers 2]
+    python bench/study_kill.py [--kills 10] [--workers 1]
 
 The model is a random Llama of width 32. Workers die with a killed study; the same command
-goes on. Prints every kill, and how many records differ from those of an undisturbed study (times apart).
+goes on. Prints every kill, and how many records differ from an undisturbed study (times apart).
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import yaml
 
@@ -49,7 +50,7 @@ def write_study(folder: Path, *, seeds: int = 3, steps: int = 30) -> Path:
     tokenizer.save_pretrained(model)
     base = {
         **{"model": str(model), "data": "wordmath", "train_size": 60, "dtype": "float32"},
-        **{"steps": steps, "save_every": 5, "batch_size": 2, "dropout": 0.1, "max_length": 96},
+        **{"steps": steps, "save_every": 5, "batch_size": 2, "dropout": 0.1, "max_length": 256},
         **{"held_out_size": 8, "validation_size": 8, "judge_every": 10},
     }
     study = {
@@ -76,10 +77,22 @@ def numbers(out: Path) -> dict[str, object]:
     return found
 
 
+def seconds(out: Path) -> list[float]:
+    """Of each run."""
+    files = (out / "runs").glob("*/record.json")
+    return [json.loads(file.read_text())["wall_seconds"] for file in files]
+
+
+def taken(out: Path, since: float) -> bool:
+    """Whether a worker took a run after this time: it then opened its lock."""
+    locks = [file for file in (out / "locks").glob("*") if file.name != "plan"]
+    return any(file.stat().st_mtime > since for file in locks)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     rng = random.Random(given.seed)
@@ -87,18 +100,18 @@ def main() -> None:
         folder = Path(name)
         study = write_study(folder)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        began = time.monotonic()
         subprocess.run(command(study, folder / "whole", 1), check=True, **quiet)
-        whole = time.monotonic() - began
+        run = median(seconds(folder / "whole"))
         killed = folder / "killed"
         for kill in range(given.kills):
+            since = time.time()
             process = subprocess.Popen(
                 command(study, killed, given.workers), start_new_session=True, **quiet
             )
-            # After the first folders are there: else most kills would hit the imports.
-            while not (killed / "plan.json").exists():
+            # From the moment a worker takes a run: else most kills would hit the imports.
+            while process.poll() is None and not taken(killed, since):
                 time.sleep(0.05)
-            time.sleep(rng.uniform(0.2, 1.2) * whole / given.kills)
+            time.sleep(rng.uniform(0, 1.2) * run / given.workers)
             ended = process.poll() is not None
             if not ended:
                 os.killpg(process.pid, signal.SIGKILL)

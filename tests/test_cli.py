@@ -25,9 +25,15 @@ VERBS = {
         *("--" + name.replace("_", "-") for name in TrainSettings.model_fields),
     ],
     "diagnose": ["--rank", "--spectrum", "--everything", "--out"],
+    "init": ["--out", "--rank", "--alpha", "--rslora", "--init", "--target-modules", "--dtype"],
     "export": ["--rank", "--merge", "--base", "--dtype"],
     "demo": ["--out", "--steps", "--lr", "--seed"],
     "methods": ["--markdown"],
+    "tasks": ["--markdown"],
+    "compare": ["--out", "--dry-run", "--workers", "--engine", "--limit-hours"],
+    "report": ["--out", "--reference", "--target"],
+    "equivalents": ["--rank", "--alpha", "--lr", "--match", "--to", "--model", "--steps"],
+    "figures": ["--out", "--steps", "--seed"],
     "env": [],
     "run": ["--init"],
 }
@@ -98,6 +104,26 @@ def test_help_names_every_option(verb, ask):
     assert done.exit_code == 0
     for option in [*VERBS[verb], "--help"]:
         assert option in done.output.split(), option
+
+
+def test_init_makes_an_adapter_that_trains_on_from_a_checkpoint_alone(
+    command, tiny_model, tmp_path
+):
+    out = tmp_path / "adapter"
+    words = ["init", tiny_model, "--rank", 4, "--alpha", 8, "--rslora", "--out", out]
+    code, printed, err = command(*words, "--init", "loram(gain=0.2)")
+    assert code == 0, err
+    assert "14 layers" in flat(printed)
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (4, 8, True)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), str(out))
+    assert model.peft_config["default"].init_lora_weights == "loram(gain=0.2)"
+    assert_mistake(command(*words), "exists already")
+    words[-1] = tmp_path / "other"
+    assert_mistake(command(*words, "--init", "loram_residual"), "rewrites the base weights")
+    assert_mistake(command(*words, "--init", "loram(gian=1)"), "unknown option")
+    assert_mistake(command("init", tmp_path / "none", "--out", out / "x"), "no such file or folder")
+    assert not (tmp_path / "other").exists()
 
 
 def test_help_of_the_command_names_every_verb():

@@ -19,12 +19,14 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from loram._version import __version__
+from loram.checkpoints import CheckpointError
 from loram.diagnose import DiagnoseError, Report, Spectrum
 from loram.dynamics.equivalence import Optimizer
 from loram.dynamics.matching import Rule
@@ -32,13 +34,15 @@ from loram.figures import FigureError, Which
 from loram.methods import METHODS
 from loram.peft import LoramError, parse
 from loram.progress import Bars
+from loram.recommend import cli as recommend
+from loram.recommend.errors import RecommendError
 from loram.study.engine import EngineName
 from loram.study.errors import StudyError
 from loram.study.report.errors import ReportError
 from loram.tasks import DataError
 from loram.tasks.programs.sandbox import SandboxError
 from loram.tasks.table import TASKS
-from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype
+from loram.train.model import EMBEDDED, ModelError, load_pretrained, pick_dtype, resolve
 from loram.train.run import RunError, run, versions
 from loram.train.settings import TrainSettings
 from loram.train.smollm2 import EmbeddedModelError
@@ -48,7 +52,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
-    *(ReportError, SandboxError, StudyError),
+    *(CheckpointError, RecommendError, ReportError, SandboxError, StudyError),
 )
 
 app = typer.Typer(
@@ -60,6 +64,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(recommend.app)
 console = Console()
 errors = Console(stderr=True)
 
@@ -110,12 +115,16 @@ def _options(model: type[BaseModel]) -> list[inspect.Parameter]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=Annotated[
-                field.annotation, typer.Option(help=field.description, show_default=True)
-            ],
+            annotation=Annotated[field.annotation, _option(name, field)],
         )
         for name, field in model.model_fields.items()
     ]
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    """A switch has no `--no-` form: all are off by default, and its width would hide others."""
+    names = ["--" + name.replace("_", "-")] if field.annotation is bool else []
+    return typer.Option(*names, help=field.description, show_default=True)
 
 
 def _with_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -320,6 +329,57 @@ def _cell(value: str | float | None) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else f"{value:.3g}"
+
+
+@app.command()
+def init(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Folder with config.json and safetensors files, or hub id.")
+    ],
+    out: Annotated[Path, typer.Option(help="The adapter's folder; must be new or empty.")],
+    rank: Annotated[int, typer.Option(min=1, help="r")] = 16,
+    alpha: Annotated[float | None, typer.Option(help="lora_alpha; by default r.")] = None,
+    rslora: Annotated[bool, typer.Option("--rslora", help="s = alpha / sqrt(r).")] = False,
+    init: Annotated[
+        str, typer.Option(help="As in LoraConfig, e.g. 'loram(gain=spectral)'.")
+    ] = "loram",
+    target_modules: Annotated[
+        str,
+        typer.Option(help="all-linear, names joined by commas, or a regular expression."),
+    ] = "all-linear",
+    dtype: Annotated[
+        str, typer.Option(help="That the base is to be trained in; auto: the checkpoint's.")
+    ] = "auto",
+    task: Annotated[
+        str, typer.Option(help="causal-lm, seq2seq-lm or encoder; auto: by the config.")
+    ] = "auto",
+) -> None:
+    """Make a ready PEFT adapter from a checkpoint, without loading the model.
+
+    Reads each weight once and in pieces: memory does not grow with the model. The adapter is that
+    of `get_peft_model(model, config).save_pretrained(out)`, bit for bit; the form is `loram`.
+
+    Example: `loram init meta-llama/Llama-2-70b-hf --rank 16 --out adapter`
+    """
+    from loram.peft.streaming import config_of, stream_init
+
+    config = config_of(rank, alpha=alpha, rslora=rslora, init=init, target_modules=target_modules)
+    _quiet()
+    with Bars(console) as bars:
+        done = stream_init(
+            resolve(checkpoint),
+            out,
+            config,
+            dtype=dtype,
+            task=task,
+            begin=lambda total: bars("layers", total),
+        )
+    console.print(
+        f"{done.layers} layers, {done.read / 1e9:.2f} GB read; adapter of {done.bytes / 1e6:.1f} "
+        f"MB in {done.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "MeanSquare",
     "log_gain",
     "nu",
     "nu_deviation",
@@ -23,9 +24,10 @@ __all__ = [
     "spectral_gains",
 ]
 
-# Entries read at a time, at most 1 MiB in float32, in runs whose squares are summed in float32
-# before the runs are in float64: as fast as `W.norm()`, right to 2e-7 where that is off by 1e-3.
-_CHUNK, _RUN = 1 << 18, 1 << 10
+# Entries whose squares are summed in float32; and those of a narrower dtype that are widened at a
+# time, to 2 MiB. Longer runs lose digits (`W.norm()` of 4096 × 4096 is off by 1e-3), smaller parts
+# cost more calls.
+_RUN, _PART = 1 << 10, 1 << 19
 
 
 def nu(X: Tensor) -> float:
@@ -40,23 +42,80 @@ def nu(X: Tensor) -> float:
 
     Source: §2.1.
     """
-    _check_floating(X)
-    if X.numel() == 0:
-        raise ValueError("the magnitude of a tensor without entries is undefined")
     X = X.detach()
     if X.ndim == 2 and not X.is_contiguous():
         X = X.T  # a transposed weight (Conv1D): the same entries, contiguous
-    total = torch.zeros((), dtype=torch.float64, device=X.device)
-    # One buffer for all chunks: fresh memory for each costs more than the sum.
-    wide = X.dtype in (torch.float32, torch.float64)
-    buffer = None if wide else X.new_empty(min(_CHUNK, X.numel()), dtype=torch.float32)
-    for chunk in X.reshape(-1).split(_CHUNK):
-        part = chunk if buffer is None else buffer[: chunk.numel()].copy_(chunk)
-        whole = part.numel() // _RUN * _RUN
-        runs = part[:whole].view(-1, _RUN)
-        total += torch.linalg.vecdot(runs, runs).sum(dtype=torch.float64)
-        total += torch.dot(part[whole:], part[whole:])
-    return float(total) / X.numel()
+    mean = MeanSquare(X.numel(), X.dtype, X.device)
+    mean.add(X.reshape(-1))
+    return mean.value()
+
+
+class MeanSquare:
+    """ν of a tensor that comes in pieces, in the order in which it is stored.
+
+    However it is cut, the result is bit for bit that of `nu`: the squares of every run of 1024
+    entries are summed in float32, and the runs in float64.
+
+    Args:
+        entries: of the whole tensor.
+        dtype: of the pieces.
+        device: of the pieces.
+
+    Raises:
+        ValueError: no entries.
+        TypeError: not a floating dtype.
+    """
+
+    RUN = _RUN
+
+    def __init__(
+        self, entries: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        if not dtype.is_floating_point:
+            raise TypeError(f"expected a floating-point tensor, got {dtype}")
+        if entries == 0:
+            raise ValueError("the magnitude of a tensor without entries is undefined")
+        self._entries, self._seen = entries, 0
+        wide = dtype if dtype == torch.float64 else torch.float32
+        self._norms = torch.empty(entries // _RUN, dtype=wide, device=device)
+        # Float32 is read as it is; what is narrower is widened, in memory that is used again.
+        self._part = entries if dtype == wide else _PART
+        self._tail = 0.0
+
+    def add(self, piece: Tensor) -> None:
+        """The next entries.
+
+        Args:
+            piece: (k,), k a multiple of RUN in all pieces but the last.
+
+        Raises:
+            ValueError: more than there should be, or a piece after one that was cut within a run.
+        """
+        if self._seen % _RUN or self._seen + len(piece) > self._entries:
+            raise ValueError(
+                f"expected pieces of a multiple of {_RUN} entries, {self._entries} in all; got "
+                f"{len(piece)} after {self._seen}"
+            )
+        for part in piece.split(self._part):
+            first, runs = self._seen // _RUN, len(part) // _RUN
+            whole = part[: runs * _RUN].view(runs, _RUN)
+            norms = self._norms[first : first + runs]
+            torch.linalg.vector_norm(whole, dim=1, dtype=norms.dtype, out=norms)
+            if len(part) % _RUN:
+                self._tail = float(part[runs * _RUN :].cpu().double().square().sum())
+            self._seen += len(part)
+
+    def value(self) -> float:
+        """ν.
+
+        Raises:
+            ValueError: entries are missing.
+        """
+        if self._seen != self._entries:
+            raise ValueError(f"expected {self._entries} entries, got {self._seen}")
+        # NumPy's sum does not depend on the number of threads.
+        norms = self._norms.cpu().numpy().astype("float64")
+        return (float((norms * norms).sum()) + self._tail) / self._entries
 
 
 def nu_product(B: Tensor, A: Tensor) -> float:

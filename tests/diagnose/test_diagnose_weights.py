@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from loram.checkpoints import CheckpointError, entries, weight_files
 from loram.diagnose import DiagnoseError, diagnose, write
 from loram.diagnose.names import depth_of, is_target, kind_of
-from loram.diagnose.tensors import entries, read, weight_files
+from loram.diagnose.tensors import read
 from loram.diagnose.weights import diagnose_weights
 from loram.magnitude import log_gain, nu, spectral_gain
 from loram.schemes.loram import beta
@@ -127,21 +128,21 @@ def test_packed_weights_are_reported_and_not_read(tmp_path):
 )
 def test_what_can_not_be_read_is_refused_by_name(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DiagnoseError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         diagnose(str(tmp_path))
 
 
 def test_a_file_cut_short_is_refused(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(DiagnoseError, match=r"model\.safetensors: not a whole"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: not a whole"):
         diagnose(str(file))
 
 
 def test_nothing_there_and_nothing_linear_are_said(tmp_path):
-    with pytest.raises(DiagnoseError, match="no such file"):
+    with pytest.raises(CheckpointError, match="no such file"):
         diagnose(str(tmp_path / "none"))
-    with pytest.raises(DiagnoseError, match="neither a file or folder here"):
+    with pytest.raises(CheckpointError, match="neither a file or folder here"):
         diagnose("nobody/nothing")
     save_file({"norm.weight": torch.ones(4)}, tmp_path / "m.safetensors")
     with pytest.raises(DiagnoseError, match="no linear layer among 1 tensors"):

@@ -113,6 +113,8 @@ def test_a_run_that_fails_is_tried_again_from_nothing_then_recorded(tmp_path):
     assert tries == [[], [], []]
     (failed,) = [each for _, each in watch.seen if each.status == "failed"]
     assert failed.error == "RuntimeError: no luck"
+    where = Store(tmp_path).folder(failed.key) / "error.txt"
+    assert "in broken" in where.read_text()
     assert (failed.metric, failed.better, failed.validation) == ("loss", "low", {})
     # It is tried again by the next call, and only it.
     _, engine, _ = do(tmp_path, plan())

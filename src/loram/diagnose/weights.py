@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from loram.checkpoints import Entry, entries
 from loram.diagnose.errors import DiagnoseError
 from loram.diagnose.names import depth_of, is_target, kind_of, layer_of
-from loram.diagnose.tensors import Entry, entries, read
+from loram.diagnose.tensors import read
 from loram.magnitude import log_gain, nu, spectral_gain
 from loram.schemes.loram import beta_for_product
 from loram.spectrum import GainBounds, gain_bounds
@@ -113,7 +114,8 @@ def diagnose_weights(
         begin: told the number of layers, gives what is told of each one done.
 
     Raises:
-        DiagnoseError: a damaged file, no linear layer, or a rank or spectrum that can't be.
+        CheckpointError: a damaged file.
+        DiagnoseError: no linear layer, or a rank or spectrum that can't be.
     """
     if rank < 1:
         raise DiagnoseError(f"expected a rank ≥ 1, got {rank}")

@@ -22,7 +22,9 @@ __all__ = [
     "Gain",
     "Statistic",
     "beta",
+    "beta_for_magnitude",
     "beta_for_product",
+    "check_rank",
     "factors",
 ]
 
@@ -85,11 +87,53 @@ def beta(
 ) -> float:
     """β = (Q[r] ν[W] / ν[Φ_nΦ_mᵀ])^¼ (eq. 11); arguments and errors as `factors`."""
     n, m = W.shape
+    check_rank(n, m, r)
+    magnitude = _magnitude(W, statistic)
+    if gain == "spectral" and 0 < magnitude < math.inf:  # else what is wrong is said below
+        gain = spectral_gain(W, r)
+    return beta_for_magnitude(
+        magnitude, n, m, r, gain=gain, basis=basis, statistic=statistic, seed=seed
+    )
+
+
+def check_rank(n: int, m: int, r: int) -> None:
+    """Refuse a rank that a weight (n, m) does not have.
+
+    Raises:
+        ValueError: r is not in [1, min(n, m)].
+    """
     if not 1 <= r <= min(n, m):
         raise ValueError(
             f"expected 1 ≤ r ≤ min(n, m) = {min(n, m)} for a weight ({n}, {m}), got r = {r}"
         )
-    magnitude = _magnitude(W, statistic)
+
+
+def beta_for_magnitude(
+    magnitude: float,
+    n: int,
+    m: int,
+    r: int,
+    *,
+    gain: Gain = "log",
+    basis: str = "dst",
+    statistic: Statistic = "mean_square",
+    seed: int = 0,
+) -> float:
+    """β of a weight (n, m) of which the magnitude is known, ν[W] (eq. 11).
+
+    Args:
+        magnitude: ν[W], or its variance, by `statistic`.
+        n: rows of W.
+        m: columns of W.
+        r: rank.
+        gain: as in `factors`; `"spectral"` needs W itself, so `beta`.
+        basis: as in `factors`.
+        statistic: as in `factors`.
+        seed: of a random basis.
+
+    Raises:
+        ValueError, DeadAdapterError: as `factors`.
+    """
     if not math.isfinite(magnitude):
         raise ValueError(f"the weight ({n}, {m}) has NaN or Inf entries")
     if magnitude <= 0:
@@ -97,7 +141,7 @@ def beta(
             f"the weight is {'all zero' if statistic == 'mean_square' else 'constant'} (ν[W] = 0), "
             "so LoRAM would start, and stay, at zero: leave the layer out, or give it plain LoRA"
         )
-    q = _gain(W, r, gain)
+    q = _gain(n, m, r, gain)
     if q == 0:
         raise DeadAdapterError(
             f"the gain is zero at rank {r} (log 1 = 0), so LoRAM would start, and stay, at zero: "
@@ -137,12 +181,10 @@ def beta_for_product(
     return (magnitude / _basis_magnitude(n, m, r, basis, statistic, seed)) ** 0.25
 
 
-def _gain(W: Tensor, r: int, gain: Gain) -> float:
-    """Q[r] of W: `"log"` needs its shape, `"spectral"` its singular values, a number nothing."""
+def _gain(n: int, m: int, r: int, gain: Gain) -> float:
+    """Q[r] of a weight (n, m): `"log"`, or a number."""
     if gain == "log":
-        return log_gain(W.shape[0], W.shape[1], r)
-    if gain == "spectral":
-        return spectral_gain(W, r)
+        return log_gain(n, m, r)
     if isinstance(gain, str) or not (math.isfinite(gain) and gain >= 0):
         raise ValueError(f"expected gain log, spectral or a finite number ≥ 0, got {gain!r}")
     return float(gain)

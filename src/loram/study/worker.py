@@ -1,7 +1,8 @@
 """What every worker does with a job, whichever engine it belongs to."""
 
-import logging
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +12,6 @@ from loram.study.record import Record
 from loram.study.store import Store
 
 __all__ = ["Busy", "Done", "Execute", "Failed", "Full", "Lost", "Reply", "work"]
-
-logger = logging.getLogger(__name__)
 
 Execute = Callable[[Job, Path], Record]
 
@@ -77,5 +76,12 @@ def work(job: Job, out: Path, execute: Execute, *, clean: bool = False) -> Reply
         message = f"{type(error).__name__}: {error}"
         if is_full(error, out):
             return Full(message)
-        logger.warning("%s failed: %s", job, message, exc_info=error)
+        _note(Store(out).folder(job.key), error)
         return Failed(message)
+
+
+def _note(folder: Path, error: Exception) -> None:
+    """Where it happened, for whoever looks into the run's folder."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)))

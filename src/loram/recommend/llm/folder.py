@@ -1,0 +1,150 @@
+"""The folder of a run: its settings, its checkpoint, its parts, all written whole or not at all."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from loram.files import is_leftover, write_text
+from loram.recommend.errors import RecommendError
+
+__all__ = [
+    "Checkpoint",
+    "drop_checkpoint",
+    "open_run",
+    "read_checkpoint",
+    "read_json",
+    "read_parts",
+    "write_checkpoint",
+    "write_json",
+    "write_lines",
+    "write_parts",
+]
+
+_CHECKPOINT = "checkpoint.safetensors"
+_PARTS = "parts.safetensors"
+
+
+class Checkpoint(NamedTuple):
+    """Where training stands.
+
+    Attributes:
+        state: what is not tensors.
+        tensors: parameters, optimiser state, random state.
+    """
+
+    state: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def open_run(settings: dict[str, Any], out: Path) -> dict[str, Any] | None:
+    """Results if the run is done; else its folder is ready to start or go on.
+
+    Raises:
+        RecommendError: the folder belongs to something else.
+    """
+    known = out / "settings.json"
+    if known.exists():
+        theirs = read_json(known)
+        if theirs != settings:
+            changed = [k for k in {**theirs, **settings} if theirs.get(k) != settings.get(k)]
+            raise RecommendError(
+                f"{out} belongs to a run with other settings ({', '.join(sorted(changed))}): name "
+                "another folder, or remove it"
+            )
+    else:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            others = [path for path in out.iterdir() if not is_leftover(path)]
+        except OSError as error:
+            raise RecommendError(f"can't make {out} ({error}): name another folder") from error
+        if others:
+            raise RecommendError(f"{out} exists and is not a run: name another folder")
+        write_json(known, settings)
+    results = out / "results.json"
+    return read_json(results) if results.exists() else None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a file of a run.
+
+    Raises:
+        RecommendError: there is none.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecommendError(f"can't read {file}: expected a file of a run ({error})") from error
+    if not isinstance(value, dict):
+        raise RecommendError(f"{file}: expected a JSON object, got {type(value).__name__}")
+    return cast(dict[str, Any], value)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Written whole."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    """One JSON object a line, written whole."""
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_checkpoint(out: Path, checkpoint: Checkpoint) -> None:
+    """In the place of the one before."""
+    _save(out / _CHECKPOINT, checkpoint.tensors, {"state": json.dumps(checkpoint.state)})
+
+
+def read_checkpoint(out: Path) -> Checkpoint | None:
+    """Where the run stands; None if it has none.
+
+    Raises:
+        RecommendError: the file is damaged.
+    """
+    file = out / _CHECKPOINT
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            state = json.loads(opened.metadata()["state"])
+            return Checkpoint(state, {name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise RecommendError(f"{file} is damaged ({error}): remove it to begin again") from error
+
+
+def drop_checkpoint(out: Path) -> None:
+    """Once the run is done."""
+    (out / _CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_parts(out: Path, parts: Mapping[str, Tensor]) -> None:
+    """Projectors, router and trained vectors, by the names they have in the recommender."""
+    # A file without tensors can only be read if it says something else.
+    _save(out / _PARTS, parts, {"format": "pt"})
+
+
+def read_parts(out: Path) -> dict[str, Tensor]:
+    """What `write_parts` wrote.
+
+    Raises:
+        RecommendError: it is not there, or damaged.
+    """
+    try:
+        return load_file(out / _PARTS)
+    except (OSError, SafetensorError) as error:
+        raise RecommendError(
+            f"{out}: expected a finished run with {_PARTS} ({error}); `loram recommend train` "
+            "makes one"
+        ) from error
+
+
+def _save(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    staging = file.with_name(f".{file.name}.part")
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(whole, staging, metadata=metadata)
+    os.replace(staging, file)
