@@ -17,6 +17,7 @@ from study_fakes import (
 from loram.study.errors import DiskFullError
 from loram.study.estimate import forecast
 from loram.study.execute import record
+from loram.study.report.read import read_study
 from loram.study.runner import End, study
 from loram.study.spec import read
 from loram.study.store import Store
@@ -212,3 +213,14 @@ def test_the_forecast_is_what_is_then_run_but_for_extensions(tmp_path):
     assert after.hours == 0
     declared = forecast(plan(seconds=36.0, workers=2), [])
     assert declared.hours == pytest.approx(declared.lines[0].total * 36 / 3600 / 2)
+
+
+def test_the_report_knows_a_studys_own_runs_from_those_of_others(tmp_path):
+    do(tmp_path, plan(methods=["pissa"]))
+    methods = ["lora", {"method": "loram", "label": "ours", "rslora": True, "magnitudes_every": 3}]
+    _, engine, _ = do(tmp_path, plan(methods=methods, recipe={"lrs": [2e-4]}))
+    found = read_study(tmp_path)
+    assert {(run.label, run.record.key) for run in found.results.runs} == {
+        (job.method, job.key) for job in engine.submitted
+    }
+    assert found.foreign == len(Store(tmp_path).records()) - len(engine.submitted) > 0

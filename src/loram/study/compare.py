@@ -75,7 +75,7 @@ def compare(
         finished = study(
             plan, out, partial(ENGINES[engine], out, spec), watch=view, limit_seconds=seconds
         )
-    _print_end(finished, console)
+    _print_end(finished, out, console)
     return finished
 
 
@@ -102,7 +102,7 @@ def _print_forecast(found: Forecast, spec: Spec, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_end(finished: Finished, console: Console) -> None:
+def _print_end(finished: Finished, out: Path, console: Console) -> None:
     rows = finished.board.rows()
     console.print(live.table(rows), highlight=False)
     for state in finished.board.summary()["sweeps"]:
@@ -116,10 +116,16 @@ def _print_end(finished: Finished, console: Console) -> None:
             )
     failed = sum(row.failed for row in rows)
     if failed:
-        console.print(f"{failed} runs failed; the same command tries them again", highlight=False)
+        console.print(
+            f"{failed} runs failed (error.txt in their folders); the same command tries them again",
+            highlight=False,
+        )
     if finished.end is End.LIMIT:
         console.print(
             f"time limit: {finished.left} runs are left, as far as is known; the same command goes "
             "on",
             highlight=False,
         )
+    console.print(
+        f"Tests, intervals and pictures: loram report {out}", highlight=False, markup=False
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loram.study.job import Job
+from loram.study.memory import peak, reset_peak
 from loram.study.record import Judged, Record, Status
 
 __all__ = ["execute", "record", "tidy"]
@@ -26,6 +27,7 @@ def execute(job: Job, folder: Path) -> Record:
     from loram.train.settings import TrainSettings
 
     _prepare_process(job.threads)
+    reset_peak()
     began = time.perf_counter()
     try:
         results = run(TrainSettings.model_validate(job.settings), folder)
@@ -83,7 +85,8 @@ def _done(job: Job, folder: Path, results: Mapping[str, Any], seconds: float) ->
         "train_seconds": results["train_seconds"],
         "wall_seconds": seconds,
         "calibration_tokens": (results["calibration"] or {}).get("tokens"),
-        "peak_memory_bytes": results["peak_memory_bytes"],
+        # A worker that does many runs would give each the peak of all before.
+        "peak_memory_bytes": peak() or results["peak_memory_bytes"],
         "trainable": results["trainable"],
         "versions": {**job.versions, **results["versions"]},
     }

@@ -19,7 +19,9 @@ __all__ = ["Found", "read_study"]
 SPEC = "study.yaml"
 # What a run is told apart by without its settings; paths, which may have moved; and what says
 # nothing of its result.
-_ASIDE = frozenset({"task", "method", "rank", "lr", "seed", "data", "keep", "save_every"})
+_ASIDE = frozenset(
+    {"task", "method", "rank", "lr", "seed", "data", "keep", "magnitudes_every", "save_every"}
+)
 _AUTO = "auto"  # a record has what it became
 
 
