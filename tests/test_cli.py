@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import loram
 from loram import cli
+from loram.cli import training
 from loram.train import TrainSettings
 
 VERBS = {
@@ -240,7 +241,7 @@ def test_an_interrupted_run_says_that_it_can_go_on(command, monkeypatch, tiny, t
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run", interrupt)
+    monkeypatch.setattr(training, "run", interrupt)
     code, out, err = command(*tiny, "--out", tmp_path / "out")
     assert code == 130
     assert "interrupted; the same command goes on from the last checkpoint" in out + err
@@ -251,7 +252,7 @@ def test_a_bug_has_a_traceback_and_exit_code_1(command, monkeypatch, tiny, tmp_p
     def bug(*args, **kwargs):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "run", bug)
+    monkeypatch.setattr(training, "run", bug)
     with pytest.raises(ZeroDivisionError):
         command(*tiny, "--out", tmp_path / "out")
 
@@ -308,7 +309,7 @@ def test_a_mistake_in_an_export_is_one_message(command, adapter, tmp_path, words
 def test_a_merge_into_a_taken_folder_is_refused_before_the_model_is_loaded(
     command, adapter, monkeypatch
 ):
-    monkeypatch.setattr(cli, "load_pretrained", lambda *a: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(training, "load_pretrained", lambda *a: pytest.fail("the model was loaded"))
     assert_mistake(command("export", adapter, adapter, "--merge"), "exists already")
 
 

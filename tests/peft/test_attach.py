@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,7 +75,8 @@ def live(make: Callable[[], Any], targets: str, name: str, out: Path) -> Life:
         return not all(torch.equal(now, then) for now, then in pretrained)
 
     settings = TrainSettings(method=name, rank=RANK, target_modules=targets)
-    subject = begin(model, settings, data, out)
+    job = SimpleNamespace(model=model, task_type="CAUSAL_LM", heads=())
+    subject = begin(job, settings, data, out)
     adapted: Any = subject.model
     start, at_start = logits(adapted, ids), rewritten()
     scalings = {float(layer.scaling["default"]) for layer in lora_layers(adapted)}

@@ -8,11 +8,18 @@ from made import made
 from typer.testing import CliRunner
 
 from loram.cli import app
+from loram.recommend import cli
 from loram.recommend.cli import columns_of
 from loram.recommend.errors import RecommendError
 from loram.recommend.evaluating import MODELS, prepare_data
 
 runner = CliRunner(env={"COLUMNS": "160"})
+
+
+@pytest.fixture(autouse=True)
+def _width_of_each_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console made while another test had COLUMNS set keeps that width."""
+    monkeypatch.setattr(cli.console, "_width", None)
 
 
 @pytest.fixture(scope="module")
