@@ -1,13 +1,22 @@
 """Writing files and folders that are whole or not there, also when the process dies."""
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
-__all__ = ["is_leftover", "staged_folder", "write_text"]
+__all__ = [
+    "is_leftover",
+    "read_object",
+    "staged_folder",
+    "write_json",
+    "write_lines",
+    "write_text",
+]
 
 _PART = ".part"
 
@@ -17,6 +26,31 @@ def write_text(file: Path, text: str) -> None:
     staging = file.with_name(f".{file.name}{_PART}")
     staging.write_text(text, encoding="utf-8")
     os.replace(staging, file)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Replace the file by a JSON value."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace the file by JSON objects, one a line."""
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ValueError: there is none, or it can't be read; the message names the file.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"can't read {file}: expected a file of a run ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{file}: expected a JSON object, got {type(value).__name__}: remove it")
+    return cast(dict[str, Any], value)
 
 
 def is_leftover(file: Path) -> bool:

@@ -85,6 +85,20 @@ def test_more_columns_and_unknown_values_are_read(tmp_path):
     assert grown(run)[-1].step == STEPS
 
 
+def test_the_size_of_the_update_beside_the_weight(tmp_path):
+    log = make(tmp_path) / "magnitudes.jsonl"
+    assert read_run(tmp_path).weights == {}
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    weights = {f"layers.{i}.q_proj": 0.5 * 2**i for i in range(4)} | {"layers.4.q_proj": None}
+    rows[0]["weights"] = weights
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_run(tmp_path).weights == {k: v for k, v in weights.items() if v}
+    (shown,) = diagnose(str(tmp_path)).summary.rows
+    moved = rows[-1]["layers"]["layers.0.q_proj"][2]
+    ratio = dict(zip(diagnose(str(tmp_path)).summary.headings, shown, strict=True))["/ν[W]"]
+    assert ratio == pytest.approx((moved / 1 + moved / 2) / 2)  # median of 1/0.5, 1, 1/2, 1/4
+
+
 def test_a_killed_run_without_losses_is_read(tmp_path):
     (make(tmp_path) / "losses.jsonl").unlink()
     assert diagnose(str(tmp_path)).title.endswith(f"step {STEPS} of {STEPS} (medians)")

@@ -31,12 +31,14 @@ class RunLog:
         losses: (step, loss); empty until the run has ended.
         steps: of magnitudes.jsonl, from the start on; empty for full fine-tuning.
         torn: files whose reading ended at a broken line.
+        weights: ν[W] of each layer; empty for logs of versions that did not write it.
     """
 
     settings: TrainSettings
     losses: list[tuple[int, float]]
     steps: list[Step]
     torn: list[str]
+    weights: dict[str, float]
 
 
 def read_run(folder: Path) -> RunLog:
@@ -56,6 +58,8 @@ def read_run(folder: Path) -> RunLog:
             Step(int(row["step"]), {name: _magnitudes(v) for name, v in row["layers"].items()})
             for row in rows
         ]
+        known = rows[0].get("weights", {}) if rows else {}
+        weights = {name: float(value) for name, value in known.items() if value is not None}
     except (TypeError, ValueError, AttributeError) as error:
         raise DiagnoseError(
             f"{folder / 'magnitudes.jsonl'}: expected layers as name: [ν[A], ν[B], ν[W_LoRA]] "
@@ -65,7 +69,7 @@ def read_run(folder: Path) -> RunLog:
         raise DiagnoseError(
             f"{folder}: no step is logged yet: expected losses.jsonl or magnitudes.jsonl with lines"
         )
-    return RunLog(_settings(folder / "settings.json"), losses, steps, torn)
+    return RunLog(_settings(folder / "settings.json"), losses, steps, torn, weights)
 
 
 def _magnitudes(values: list[float | None]) -> LayerMagnitudes:

@@ -22,10 +22,23 @@ _OUTSIDE = 2.0  # times the edge of the predicted band, in ν
 class _Layer:
     """One layer at the last step."""
 
-    def __init__(self, name: str, first: Step, last: Step, prediction: Prediction | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        first: Step,
+        last: Step,
+        prediction: Prediction | None,
+        weight: float | None,
+    ) -> None:
         self.name, self.kind = name, kind_of(name.partition("[")[0])
+        self.weight = weight  # ν[W]
         self.start, self.end = first.layers.get(name), last.layers[name]
         self.prediction = prediction
+
+    @property
+    def relative(self) -> float | None:
+        """ν[W_LoRA] / ν[W]."""
+        return self.end.update / self.weight if self.weight else None
 
 
 def run_report(run: RunLog, target: str) -> Report:
@@ -56,7 +69,9 @@ def _last(run: RunLog, history: Sequence[Grown]) -> list[_Layer]:
         return []
     known = history[-1].layers if history else {}
     first, last = run.steps[0], run.steps[-1]
-    return [_Layer(name, first, last, known.get(name)) for name in last.layers]
+    return [
+        _Layer(name, first, last, known.get(name), run.weights.get(name)) for name in last.layers
+    ]
 
 
 def _losses(run: RunLog) -> Table:
@@ -66,7 +81,7 @@ def _losses(run: RunLog) -> Table:
 
 def _summary(layers: Sequence[_Layer]) -> Table:
     headings = (
-        *("kind", "layers", "ν[A] start", "ν[A] now", "ν[B] now", "ν[W_LoRA]"),
+        *("kind", "layers", "ν[A] start", "ν[A] now", "ν[B] now", "ν[W_LoRA]", "/ν[W]"),
         *("predicted p=0", "predicted p=1", "p"),
     )
     kinds = by_kind(layers)
@@ -83,6 +98,7 @@ def _kind_row(kind: str, layers: list[_Layer]) -> tuple[Cell, ...]:
         median(layer.end.A for layer in layers),
         median(layer.end.B for layer in layers),
         median(layer.end.update for layer in layers),
+        median(layer.relative for layer in layers),
         median(each.walk for each in known),
         median(each.straight for each in known),
         median(persistence_of(each) for each in known),
@@ -116,13 +132,14 @@ def _quartiles(step: Grown) -> tuple[float, float, float]:
 def _by_layer(layers: Sequence[_Layer]) -> Table:
     headings = (
         *("layer", "kind", "nu_A_start", "nu_B_start", "nu_A", "nu_B", "nu_update"),
-        *("predicted_p0", "predicted_p1", "persistence"),
+        *("nu_weight", "predicted_p0", "predicted_p1", "persistence"),
     )
     rows: list[tuple[Cell, ...]] = [
         (
             *(layer.name, layer.kind),
             *((layer.start.A, layer.start.B) if layer.start else (None, None)),
             *layer.end,
+            layer.weight,
             *(
                 (layer.prediction.walk, layer.prediction.straight)
                 if layer.prediction

@@ -1,15 +1,14 @@
 """The folder of a run: opened once, read and written whole."""
 
-import json
 import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from loram.files import is_leftover, write_text
+from loram.files import is_leftover, read_object, write_json
 from loram.train.errors import DivergedError, RunError
 from loram.train.settings import TrainSettings
 
@@ -21,8 +20,6 @@ __all__ = [
     "open_folder",
     "read_json",
     "take_over",
-    "write_json",
-    "write_lines",
 ]
 
 logger = logging.getLogger(__name__)
@@ -138,19 +135,6 @@ def read_json(file: Path) -> dict[str, Any]:
         RunError: there is none.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"can't read {file}: expected a file of a run ({error})") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{file}: expected a JSON object, got {type(value).__name__}: remove it")
-    return cast(dict[str, Any], value)
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Replace the file by an object."""
-    write_text(file, json.dumps(value, indent=2) + "\n")
-
-
-def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace the file by objects, one a line."""
-    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+        return read_object(file)
+    except ValueError as error:
+        raise RunError(str(error)) from error

@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from loram._version import __version__
+from loram.files import write_json, write_lines
 from loram.train.errors import DivergedError, RunError
 from loram.train.folder import (
     checkpoint,
@@ -40,8 +41,6 @@ from loram.train.folder import (
     once,
     open_folder,
     take_over,
-    write_json,
-    write_lines,
 )
 from loram.train.job import Job, Stage
 from loram.train.kinds import prepare

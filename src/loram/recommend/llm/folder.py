@@ -4,13 +4,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from loram.files import is_leftover, write_text
+from loram.files import is_leftover, read_object, write_json
 from loram.recommend.errors import RecommendError
 
 __all__ = [
@@ -21,8 +21,6 @@ __all__ = [
     "read_json",
     "read_parts",
     "write_checkpoint",
-    "write_json",
-    "write_lines",
     "write_parts",
 ]
 
@@ -77,22 +75,9 @@ def read_json(file: Path) -> dict[str, Any]:
         RecommendError: there is none.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecommendError(f"can't read {file}: expected a file of a run ({error})") from error
-    if not isinstance(value, dict):
-        raise RecommendError(f"{file}: expected a JSON object, got {type(value).__name__}")
-    return cast(dict[str, Any], value)
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Written whole."""
-    write_text(file, json.dumps(value, indent=2) + "\n")
-
-
-def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
-    """One JSON object a line, written whole."""
-    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+        return read_object(file)
+    except ValueError as error:
+        raise RecommendError(str(error)) from error
 
 
 def write_checkpoint(out: Path, checkpoint: Checkpoint) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loram.files import write_json, write_lines
 from loram.recommend.llm.baselines import baselines
 from loram.recommend.llm.batch import collate
 from loram.recommend.llm.build import Built, build
@@ -27,8 +28,6 @@ from loram.recommend.llm.fit import Fit, fit, trainable
 from loram.recommend.llm.folder import (
     drop_checkpoint,
     open_run,
-    write_json,
-    write_lines,
     write_parts,
 )
 from loram.recommend.llm.judging import Scorer
