@@ -84,12 +84,12 @@ def test_programs_are_written_run_and_counted(tiny_model, problems, monkeypatch,
         pytest.skip(f"no sandbox here: {error}")
     from loram.train import programming
 
-    def write_programs(model, tokenizer, asked, prompt, **options):
+    def write_texts(model, tokenizer, asked, prompt, **options):
         """Right for the first problem, and then wrong ones."""
         options["progress"](len(asked))
         return [[asked[0].answer, *["x"] * (options["samples"] - 1)] for _ in asked]
 
-    monkeypatch.setattr(programming, "write_programs", write_programs)
+    monkeypatch.setattr(programming, "write_texts", write_texts)
     results = run(
         settings(
             *(tiny_model, problems, "mbpp"),

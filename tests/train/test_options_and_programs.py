@@ -8,7 +8,7 @@ from loram.tasks.task import Choice, Program
 from loram.train.encode import encode, prompt_text
 from loram.train.likelihood import option_likelihoods, right_answers
 from loram.train.model import load_pretrained
-from loram.train.sampling import write_programs
+from loram.train.sampling import write_texts
 
 CHOICES = [
     Choice("How many?", ("the correct answer is one", "the correct answer is two, or more"), 0),
@@ -79,9 +79,9 @@ PROBLEMS = [
 
 def test_one_program_is_the_greedy_one_whatever_the_batch(pretrained):
     model, tokenizer = pretrained
-    together = write_programs(model, tokenizer, PROBLEMS, "plain", max_new_tokens=6)
+    together = write_texts(model, tokenizer, PROBLEMS, "plain", max_new_tokens=6)
     alone = [
-        write_programs(model, tokenizer, [each], "plain", max_new_tokens=6)[0] for each in PROBLEMS
+        write_texts(model, tokenizer, [each], "plain", max_new_tokens=6)[0] for each in PROBLEMS
     ]
     assert together == alone
     assert [len(each) for each in together] == [1, 1]
@@ -92,7 +92,7 @@ def test_drawing_leaves_mode_and_random_state(pretrained, samples):
     model, tokenizer = pretrained
     model.train()
     before = torch.get_rng_state()
-    write_programs(model, tokenizer, PROBLEMS, "plain", samples=samples, max_new_tokens=2)
+    write_texts(model, tokenizer, PROBLEMS, "plain", samples=samples, max_new_tokens=2)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
 
@@ -101,7 +101,7 @@ def test_several_programs_are_drawn_by_their_seed(pretrained):
     model, tokenizer = pretrained
 
     def drawn(seed: int) -> list[list[str]]:
-        return write_programs(
+        return write_texts(
             model, tokenizer, PROBLEMS, "plain", samples=4, seed=seed, max_new_tokens=8
         )
 

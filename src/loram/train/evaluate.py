@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from loram.tasks import Example, exact_match
-from loram.train.encode import IGNORED, Collate, Encoded, Prompt, prompt_text
+from loram.train.encode import IGNORED, Collate, Encoded, Prompt
+from loram.train.sampling import write_texts
 
 __all__ = ["Written", "held_out_loss", "write_answers"]
 
@@ -60,7 +61,6 @@ def held_out_loss(
     return total / tokens
 
 
-@torch.no_grad()
 def write_answers(
     model: Any,
     tokenizer: Any,
@@ -84,34 +84,16 @@ def write_answers(
         right: (written, reference) → whether it is right.
         progress: told the number of questions done.
     """
-    was_training = model.training
-    model.eval()
-    texts = [prompt_text(tokenizer, each.question, prompt) for each in examples]
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    written: dict[int, Written] = {}
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        batch = tokenizer(
-            [texts[i] for i in part],
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            add_special_tokens=False,
-        ).to(model.device)
-        ids = model.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,  # what `encode` ends an answer with
-        )
-        answers = tokenizer.batch_decode(
-            ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        for i, answer in zip(part, answers, strict=True):
-            question, reference = examples[i]
-            correct = right(answer, reference)
-            written[i] = Written(question, reference, answer.strip(), correct)
-        progress(len(part))
-    model.train(was_training)
-    return [written[i] for i in range(len(texts))]
+    texts = write_texts(
+        model,
+        tokenizer,
+        examples,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return [
+        Written(question, reference, text.strip(), right(text, reference))
+        for (question, reference), (text,) in zip(examples, texts, strict=True)
+    ]

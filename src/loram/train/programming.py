@@ -11,7 +11,7 @@ from loram.tasks.programs.sandbox import Limits, Sandbox, Verdict
 from loram.tasks.task import Program, Task
 from loram.train.answering import Answering
 from loram.train.job import Judgement, Moment, Stage
-from loram.train.sampling import write_programs
+from loram.train.sampling import write_texts
 from loram.train.settings import TrainSettings
 
 __all__ = ["Programming"]
@@ -41,7 +41,7 @@ class Programming(Answering):
         settings = self.settings
         examples: Sequence[Program] = self.judged[moment][0]
         problems = examples[: settings.answers or len(examples)]
-        written = write_programs(
+        written = write_texts(
             model,
             self.tokenizer,
             problems,

@@ -1,21 +1,29 @@
-"""Programs a model writes: one greedily, or several drawn at a temperature."""
+"""What a model writes after a prompt: one text greedily, or several drawn at a temperature."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from loram.tasks.task import Program
 from loram.train.encode import Prompt, prompt_text
 
-__all__ = ["write_programs"]
+__all__ = ["write_texts"]
+
+
+class Asked(Protocol):
+    """Anything with a question: an example, a problem."""
+
+    @property
+    def question(self) -> str:
+        """Of the user."""
+        ...
 
 
 @torch.no_grad()
-def write_programs(
+def write_texts(
     model: Any,
     tokenizer: Any,
-    problems: Sequence[Program],
+    questions: Sequence[Asked],
     prompt: Prompt,
     *,
     samples: int = 1,
@@ -25,23 +33,23 @@ def write_programs(
     batch_size: int = 8,
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[list[str]]:
-    """What the model writes for each problem; the global random state is left as it was.
+    """What the model writes to each question; the global random state is left as it was.
 
     Args:
         model: causal language model; left in the mode it was in.
         tokenizer: its tokenizer.
-        problems: to solve.
+        questions: to answer.
         prompt: as in training.
-        samples: texts for each problem; one is the greedy one.
+        samples: texts for each question; one is the greedy one.
         temperature: of the draw of several.
-        seed: of the draw; it belongs to a problem and its samples, not to their batch.
+        seed: of the draw; it belongs to a question and its samples, not to their batch.
         max_new_tokens: a text is cut there.
-        batch_size: problems at a time when greedy.
-        progress: told the number of problems done.
+        batch_size: questions of similar length at a time when greedy.
+        progress: told the number of questions done.
     """
     was_training = model.training
     model.eval()
-    texts = [prompt_text(tokenizer, each.question, prompt) for each in problems]
+    texts = [prompt_text(tokenizer, each.question, prompt) for each in questions]
     draws = samples > 1
     step = 1 if draws else batch_size
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
