@@ -45,6 +45,7 @@ from loram.train.folder import (
 from loram.train.job import Job, Stage
 from loram.train.kinds import prepare
 from loram.train.model import pick_dtype
+from loram.train.order import LengthOrderedTrainer
 from loram.train.settings import TrainSettings
 from loram.train.subject import Subject, begin
 from loram.train.watch import Curve, Watch, check_finite, median
@@ -169,7 +170,7 @@ def _train(
         settings.lr,
     )
     callbacks = [watch, *subject.callbacks, *([curve] if settings.judge_every else [])]
-    trainer = Trainer(
+    trainer = (LengthOrderedTrainer if settings.group_by_length else Trainer)(
         model=subject.model,
         args=_arguments(settings, subject, out),
         train_dataset=job.train,  # pyright: ignore[reportArgumentType]

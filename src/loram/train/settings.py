@@ -54,6 +54,9 @@ class TrainSettings(BaseModel):
     steps: Positive = Field(40, description="optimiser steps")
     batch_size: Positive = Field(8, description="examples a step")
     accumulate: Positive = Field(1, description="batches a step is made of")
+    group_by_length: bool = Field(
+        False, description="batches of examples of like length: less padding, another order"
+    )
     warmup_steps: NotNegative = Field(3, description="linear from 0")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after warm-up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's")
