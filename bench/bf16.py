@@ -21,10 +21,10 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 import loram  # noqa: F401 - registers
+from loram.bench.table import keep, report
 from loram.peft.layers import factor_weights, lora_layers
 from loram.tasks import wordmath
 from loram.train.model import load_pretrained
-from paired import keep, report
 
 HELD_OUT = 32  # blocks
 RECENT = 50  # steps whose mean is the training loss

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from loram.bench.paired import ratio, rounds
+from loram.bench.table import report
 from loram.checkpoints import entries
 from loram.diagnose.weights import diagnose_weights
-from paired import ratio, report, rounds
 
 WIDTH = 4096
 UNIT = 1024  # ru_maxrss is in KiB on Linux

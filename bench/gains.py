@@ -9,10 +9,10 @@ python bench/gains.py [--rank 16]
 import argparse
 import statistics
 
+from loram.bench.table import report
 from loram.figures.spectra import pretrained_kinds
 from loram.magnitude import spectral_gain
 from loram.spectrum import gain_bounds
-from paired import report
 
 ROUNDING = 1e-5  # of float32, in which the weights are multiplied
 

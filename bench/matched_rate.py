@@ -15,12 +15,12 @@ import math
 import warnings
 from pathlib import Path
 
+from loram.bench.table import RUNS, report
 from loram.dynamics import adam, matched_rate
 from loram.magnitude import log_gain
 from loram.train.matching import layer_starts
 from loram.train.run import run
 from loram.train.settings import TrainSettings
-from paired import RUNS, report
 
 
 def log_mean(updates: list[float]) -> float:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from loram import calibrate
 from loram.bases import basis
+from loram.bench.table import report
 from loram.peft.calibration import gradient_of
 from loram.peft.layers import lora_layers
 from loram.tasks import load
 from loram.train.encode import Collate, encode
 from loram.train.model import load_pretrained
-from paired import report
 
 OURS = "first r of G (LoRA-One)"
 Choice = tuple[Tensor, Tensor]  # B (n, r) and A (r, m)

@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from paired import RUNS, report, seconds
+from loram.bench.paired import seconds
+from loram.bench.table import RUNS, report
 
 GIB = 1 << 30
 WIDTH, INNER, VOCABULARY = 4096, 11008, 32000

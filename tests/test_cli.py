@@ -35,6 +35,7 @@ VERBS = {
     "report": ["--out", "--reference", "--target"],
     "equivalents": ["--rank", "--alpha", "--lr", "--match", "--to", "--model", "--steps"],
     "figures": ["--out", "--steps", "--seed"],
+    "bench": ["--all", "--json", "--rounds", "--shape", "--only", "--slow", "--quick", "--out"],
     "env": [],
     "run": ["--init"],
 }

@@ -14,7 +14,9 @@ import typer
 from pydantic import ValidationError
 
 from loram._version import __version__
+from loram.bench import BenchError
 from loram.checkpoints import CheckpointError
+from loram.cli.benchmarks import bench
 from loram.cli.machine import demo, env, run_with
 from loram.cli.magnitude import diagnose, equivalents, figures
 from loram.cli.studies import compare, report
@@ -38,7 +40,7 @@ __all__ = ["app", "main"]
 # Mistakes of a user, whose message says what to do: no traceback.
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
-    *(CheckpointError, RecommendError, ReportError, SandboxError, StudyError),
+    *(BenchError, CheckpointError, RecommendError, ReportError, SandboxError, StudyError),
 )
 
 # In the order of `loram --help`.
@@ -47,6 +49,7 @@ for verb in (train, methods, tasks, init, export, diagnose, equivalents, figures
 for verb in (compare, report):
     app.command()(verb)
 app.add_typer(recommend.app)
+app.command()(bench)
 app.command()(demo)
 app.command()(env)
 # The first word that is not an option of ours starts the command, with or without `--`.
