@@ -1,5 +1,5 @@
 # make demo   set up and run the main job        make test   set up and run the tests
-# make lint   style and types                    make bench  the timed rows of the README
+# make lint   style and types                    make bench  the timed rows of the README, on SmolLM2 (docs/performance.md has more)
 # make test-matrix   the tests that touch PEFT, on the lowest and the highest versions supported
 
 PYTHON ?= python3.11
@@ -60,9 +60,8 @@ lint: $(DEV)
 	$(BIN)/basedpyright
 
 bench: $(READY)
-	$(BIN)/python bench/init.py
-	$(BIN)/python bench/step.py
-	$(BIN)/python bench/probe.py
+	$(BIN)/loram bench models --only smollm2 --only minilm
+	$(BIN)/loram bench step memory probe export load serve
 
 clean:
 	rm -rf $(VENV) .matrix .pytest_cache .ruff_cache .hypothesis

@@ -74,7 +74,7 @@ def layer_works(
         slow: exact SVDs.
 
     Raises:
-        BenchError: an unknown name.
+        BenchError: an unknown name, or a rank that W does not have.
     """
     if names is None:
         names = [name for name in (*LORAM, *PEERS) if slow or name not in _SLOW]
@@ -83,6 +83,11 @@ def layer_works(
         if name not in (*FLOORS, *LORAM, *PEERS):
             known = ", ".join((*FLOORS, *LORAM, *PEERS))
             raise BenchError(f"no row {name!r}: expected {known}")
+    if r > min(W.shape):
+        raise BenchError(
+            f"expected --rank of at most {min(W.shape)}, the smaller side of {tuple(W.shape)}; "
+            f"got {r}"
+        )
     layer = Layer(W, r)
     return {name: _MADE[name](layer) if name in _MADE else _peer(layer, name) for name in wanted}
 

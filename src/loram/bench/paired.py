@@ -99,6 +99,7 @@ def beside(
         row: Row = {
             "work": name,
             of: unit * statistics.median(spent),
+            "fastest": unit * min(spent),
             "floor": floor,
             "over floor": over.get("median"),
             "least": over.get("min"),

@@ -11,6 +11,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from loram.files import write_text
@@ -59,12 +60,12 @@ def show(measured: Measured, console: Console) -> None:
     columns = list(measured.rows[0])
     console.print(measured.title, style="bold", highlight=False, markup=False, soft_wrap=True)
     table = Table(*map(escape, columns), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True
-        column.overflow = "ignore"
-    for row in measured.rows:
-        table.add_row(*(escape(_cell(row[column])) for column in columns))
-    console.print(table, highlight=False, soft_wrap=True)
+    cells = [[_cell(row[column]) for column in columns] for row in measured.rows]
+    for line in cells:
+        table.add_row(*map(escape, line))
+    wanted = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    wide = Console(file=console.file, width=max(wanted, console.width))
+    wide.print(table, highlight=False)
     if measured.note:
         console.print(measured.note, highlight=False, markup=False, soft_wrap=True)
 
