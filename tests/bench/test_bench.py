@@ -113,6 +113,12 @@ def test_memory_is_that_of_another_process(tmp_path):
     assert 0 < before <= most < held.nbytes
 
 
+def test_rows_of_a_real_model_may_be_chosen(tmp_path):
+    settings = quick(tmp_path, rounds=1, only=["tiny model", "olora"])
+    (table,) = measured(["models"], settings, no_stage)
+    assert [row["work"] for row in table.rows] == ["norm of all weights", "lora", "loram", "olora"]
+
+
 # ---- rounds --------------------------------------------------------------------------------------
 
 
@@ -217,7 +223,7 @@ def test_json_is_all_that_standard_output_has(tmp_path):
     [
         (["int"], "no measurement 'int'. Did you mean init?"),
         (["init", "--only", "lorm"], "no row 'lorm'"),
-        (["models", "--only", "llama-3"], "no model 'llama-3'"),
+        (["models", "--only", "llama-3"], "no model or row 'llama-3'"),
         (["init", "--shape", "4096"], "--shape: expected out x in"),
         (["init", "--dtype", "int8"], "--dtype: expected float32"),
         (["init", "--rank", "0"], "--rank: expected 1 or more"),

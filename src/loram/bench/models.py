@@ -14,7 +14,7 @@ from loram.bench.measurement import Stage
 from loram.bench.paired import Times, beside, rounds
 from loram.bench.settings import BenchSettings
 from loram.bench.table import Measured
-from loram.bench.whole import WHOLE, measure_whole
+from loram.bench.whole import STARTS, WHOLE, measure_whole
 
 __all__ = ["SHAPES", "measure"]
 
@@ -40,20 +40,22 @@ NOTE = (
 
 
 def measure(settings: BenchSettings, stage: Stage) -> Iterator[Measured]:
-    """A table a model, dtype and rank for the sums; one a model and dtype for real ones.
+    """A table a model, dtype and rank. Rows may be chosen of the real models'.
 
     Raises:
-        BenchError: a model that is not known.
+        BenchError: a model or row that is not known.
     """
     sums = TINY if settings.quick else SHAPES
     real = ("tiny model",) if settings.quick else WHOLE
-    asked = settings.only or [*sums, *real]
-    for name in asked:
-        if name not in (*sums, *real):
-            raise BenchError(f"no model {name!r} here: expected {', '.join((*sums, *real))}")
-    for name in asked:
+    only = settings.only or []
+    for name in only:
+        if name not in (*sums, *real, *STARTS):
+            known = f"{', '.join((*sums, *real))}; of rows {', '.join(STARTS)}"
+            raise BenchError(f"no model or row {name!r} here: expected of models {known}")
+    rows = [name for name in STARTS if name in only]
+    for name in [name for name in only if name not in STARTS] or [*sums, *real]:
         if name not in sums:
-            yield from measure_whole(name, settings, stage)
+            yield from measure_whole(name, settings, stage, rows)
             continue
         for dtype in settings.dtypes("float32", "bfloat16"):
             for r in settings.ranks(16):

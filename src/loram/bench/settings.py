@@ -26,7 +26,7 @@ class BenchSettings(BaseModel):
         None, description="of a layer in init, as 4096x4096 (out x in); more than once"
     )
     only: list[str] | None = Field(
-        None, description="rows of init, models of models; may be given more than once"
+        None, description="rows of init, models or rows of models; may be given more than once"
     )
     model: str = Field("smollm2", description="of step, memory, probe, export, load and serve")
     largest: Positive = Field(16384, description="width at which growth ends")

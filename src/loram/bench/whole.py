@@ -2,7 +2,7 @@
 
 import copy
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,27 +14,41 @@ from loram.bench.settings import BenchSettings
 from loram.bench.subject import adapted, base_model, pretrained, row
 from loram.bench.table import Measured, Row
 
-__all__ = ["WHOLE", "measure_whole"]
+__all__ = ["STARTS", "WHOLE", "measure_whole"]
 
 WHOLE = ("smollm2", "minilm")
-ROWS = (
+STARTS = (
     *("lora", "loram", "loram-residual", "orthogonal", "olora", "pissa-niter-4", "pissa-niter-16"),
     *("lora-ga", "pissa", "corda-ipm"),
 )
+_NORMS = "norm of all weights"
+_ALWAYS = ("lora", "loram")
 _ONCE = ("pissa", "corda-ipm")
 _SLOW = ("corda-ipm",)
 EXAMPLES, TOKENS = 8, 64  # of the calibration stream
 
 
-def measure_whole(name: str, settings: BenchSettings, stage: Stage) -> Iterator[Measured]:
-    """A table for each dtype: seconds beyond plain LoRA's, and against one norm of every weight."""
+def measure_whole(
+    name: str, settings: BenchSettings, stage: Stage, chosen: Sequence[str] = ()
+) -> Iterator[Measured]:
+    """A table for each dtype: seconds beyond plain LoRA's, and against one norm of every weight.
+
+    Args:
+        name: of the model.
+        settings: of the measurement.
+        stage: for progress bars.
+        chosen: of `STARTS`; lora and loram are always there. By default all, the slow ones only
+            if the settings say so.
+    """
     count = settings.count(5)
     for dtype in settings.dtypes("bfloat16"):
         base = base_model(settings, dtype) if settings.quick else pretrained(name, dtype)
         kind = "SEQ_CLS" if name == "minilm" else "CAUSAL_LM"
         for r in settings.ranks(16):
-            names = [each for each in ROWS if settings.slow or each not in _SLOW]
-            works = {"norm of all weights": Work(_norms(base))}
+            names = [each for each in STARTS if settings.slow or each not in _SLOW]
+            if chosen:
+                names = [each for each in STARTS if each in (*_ALWAYS, *chosen)]
+            works = {_NORMS: Work(_norms(base))}
             for each in names:
                 batches = _batches(base, kind) if row(each).data else None
                 works[each] = _start(base, each, r, kind, batches)
@@ -77,15 +91,15 @@ def _rows(times: dict[str, list[float]]) -> list[Row]:
     rows: list[Row] = []
     for name, spent in times.items():
         middle = statistics.median(spent)
-        floor = name == "norm of all weights"
+        floor = name == _NORMS
         rows.append(
             {
                 "work": name,
                 "s": middle,
-                "floor": None if floor else "lora + norm of all weights",
+                "floor": None if floor else f"lora + {_NORMS}",
                 "over floor": None
                 if floor
-                else middle / (plain + statistics.median(times["norm of all weights"])),
+                else middle / (plain + statistics.median(times[_NORMS])),
                 "beyond lora (s)": None if floor else middle - plain,
                 "over loram": ratio(times, name, "loram")["median"],
                 "least": min(spent),
