@@ -16,6 +16,7 @@ from loram.bench.layer import FLOORS, LORAM, PEERS, floor_of, layer_works, weigh
 from loram.bench.models import SHAPES, total
 from loram.bench.paired import Work, beside, ratio, rounds
 from loram.bench.table import Measured, show
+from loram.figures import FigureError
 
 # By measurement: the rows of each of its tables, and the floors that they are compared with.
 STARTS = {*FLOORS, *LORAM, *(name for name in PEERS if name not in ("pissa", "corda-ipm"))}
@@ -247,6 +248,22 @@ def test_unknown_names_are_told_before_anything_is_measured(tmp_path):
     with pytest.raises(BenchError, match="'a', 'b'"):
         next(measured(["init", "a", "b"], quick(tmp_path), no_stage))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_way_of_the_folder_is_told_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BenchError, match="Expected a folder"):
+        next(measured(["init"], quick(tmp_path / "file"), no_stage))
+
+
+def test_without_matplotlib_growth_is_refused_before_it_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+    def stage(what, parts):
+        raise AssertionError(f"the measurement went on with {what!r}")
+
+    with pytest.raises(FigureError, match="need matplotlib"):
+        next(measured(["growth"], quick(tmp_path), stage))
 
 
 def test_a_table_wider_than_the_terminal_loses_nothing(capsys):

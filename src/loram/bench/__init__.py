@@ -63,6 +63,13 @@ def measured(names: Sequence[str], settings: BenchSettings, stage: "Stage") -> "
     check(names)
     from loram.bench.table import keep
 
+    try:  # before minutes are spent
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(
+            f"can't write to --out {settings.out}: {error.strerror}. Expected a folder, or a "
+            "name for a new one"
+        ) from error
     for name in names:
         module = import_module(f"{__name__}.{name}")
         for table in module.measure(settings, stage):

@@ -33,11 +33,13 @@ def measure(settings: BenchSettings, stage: Stage) -> Iterator[Measured]:
 
     Raises:
         BenchError: the largest width is not above the smallest.
+        FigureError: matplotlib is not installed.
     """
     first, last = TINY if settings.quick else (SMALLEST, settings.largest)
     widths = [first * 2**i for i in range(int(math.log2(max(last, 1) / first)) + 1)]
     if last < 2 * first:
         raise BenchError(f"expected --largest of {2 * first} or more, got {last}")
+    canvas()  # says that matplotlib is missing before minutes are spent
     for dtype in settings.dtypes("float32"):
         yield _with_size(dtype, widths, settings, stage)
         yield _with_rank(dtype, min(4096, widths[-1]), settings, stage)

@@ -33,19 +33,19 @@ def measure(settings: BenchSettings, stage: Stage) -> Iterator[Measured]:
     new = TINY if settings.quick else NEW_TOKENS
     for dtype in settings.dtypes("bfloat16"):
         base = base_model(settings, dtype)
-        ids = batch_of(settings, base)
+        ids = batch_of(settings, base)[:1]
         for r in settings.ranks(16):
             models = _models(base, r)
             works: dict[str, Callable[[], object]] = {}
             for name, model in models.items():
                 works[f"{name}/prompt"] = _reads(model, ids)
-                works[f"{name}/generate"] = _writes(model, ids[:1, :16], new)
+                works[f"{name}/generate"] = _writes(model, ids[:, :16], new)
             times = rounds(works, count, told=stage(f"serve {dtype} r {r}", count + 1))
             tokens = {"prompt": ids.numel(), "generate": new}
             yield Measured(
                 f"serve_{dtype}_r{r}",
                 f"inference, {label(settings)} {dtype}, adapters on all linear, r {r}: a prompt of "
-                f"{ids.shape[0]}x{ids.shape[1]} tokens, {new} new ones after 16; "
+                f"{ids.numel()} tokens, {new} new ones after 16; "
                 f"{torch.get_num_threads()} threads, median of {count}",
                 [_row(times, name, tokens) for name in models],
             )
