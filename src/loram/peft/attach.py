@@ -1,6 +1,7 @@
 """PEFT adapters from a row of the methods table, for the rooms that do not know PEFT."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ def attach(
     calibration: Iterable[Mapping[str, Tensor]] | None = None,
     task_type: TaskType = "CAUSAL_LM",
     heads: Sequence[str] = (),
+    within: str | None = None,
 ) -> tuple[Any, Calibration | None]:
     """A model with a new LoRA adapter on it, started by a method.
 
@@ -74,6 +76,8 @@ def attach(
         calibration: batches for a data-driven method; read by no other.
         task_type: PEFT's name for what the model does.
         heads: modules that are trained whole and saved with the adapter, never adapted.
+        within: name of the module outside of which no layer is adapted, such as the language model
+            of one that sees.
 
     Returns:
         PEFT's model, and how much of the calibration stream was used (None if none is needed).
@@ -91,6 +95,7 @@ def attach(
         "init_lora_weights": method.init,
         "task_type": task_type,
         "modules_to_save": list(heads) or None,
+        "exclude_modules": None if within is None else _outside(within),
     }
     if method.init in _SETTINGS:
         field, made = _SETTINGS[method.init]
@@ -119,6 +124,11 @@ def attach(
     if eva and calibration is not None:
         used = calibrate_eva(adapted, calibration)
     return adapted, used
+
+
+def _outside(within: str) -> str:
+    """A pattern of all names but those in a module, as PEFT matches it: the whole name."""
+    return rf"(?!(.*\.)?{re.escape(within)}\.).*"
 
 
 def _refuse_conv1d(model: nn.Module, config: LoraConfig) -> None:

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from loram.tasks.benchmarks import BENCHMARKS
 from loram.tasks.glue import GLUE
 from loram.tasks.pairs import ANSWERS
+from loram.tasks.pictures import PICTURES
 from loram.tasks.task import Task
 
 __all__ = ["TASKS", "UnknownTaskError", "named"]
 
-_ROWS = (ANSWERS, *GLUE, *BENCHMARKS)
+_ROWS = (ANSWERS, PICTURES, *GLUE, *BENCHMARKS)
 
 TASKS: MappingProxyType[str, Task] = MappingProxyType({row.name: row for row in _ROWS})
 """The rows by name, in the table's order."""

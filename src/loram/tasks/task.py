@@ -10,6 +10,7 @@ __all__ = [
     "Example",
     "Kind",
     "Labelled",
+    "Pictured",
     "Program",
     "Request",
     "Splits",
@@ -17,8 +18,9 @@ __all__ = [
 ]
 
 Better = Literal["high", "low"]
-Kind = Literal["answers", "labels", "choices", "programs"]
-"""What a model does: writes an answer, labels a text, picks an option, writes a program."""
+Kind = Literal["answers", "labels", "choices", "programs", "images"]
+"""What a model does: writes an answer, labels a text, picks an option, writes a program,
+answers to an image."""
 
 
 class Example(NamedTuple):
@@ -34,6 +36,22 @@ class Labelled(NamedTuple):
     first: str
     second: str | None
     label: int | float
+
+
+class Pictured(NamedTuple):
+    """An image, a question about it, the answer a model should write, and where it stands.
+
+    Attributes:
+        image: a path, or a decoded image.
+        question: of the user.
+        answer: the right one.
+        where: file and line, for messages.
+    """
+
+    image: Any
+    question: str
+    answer: str
+    where: str
 
 
 class Choice(NamedTuple):

@@ -47,6 +47,7 @@ class Answering:
     task_type: TaskType = "CAUSAL_LM"
     heads: Sequence[str] = ()
     loss: Callable[..., Tensor] | None = None
+    within: str | None = None
     judged_before = True
 
     def __init__(self, settings: TrainSettings, task: Task, dtype: torch.dtype) -> None:

@@ -1,7 +1,7 @@
 """Questions and answers as tokens: the loss sees the answer only."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,16 @@ __all__ = ["Collate", "Encoded", "Prompt", "encode", "prompt_text"]
 
 Prompt = Literal["auto", "chat", "plain"]
 IGNORED = -100
+
+
+class Tokens(Protocol):
+    """Anything with the ids of a text, and labels that are −100 where nothing is learnt."""
+
+    @property
+    def input_ids(self) -> list[int]: ...
+
+    @property
+    def labels(self) -> list[int]: ...
 
 
 class Encoded(NamedTuple):
@@ -74,7 +84,7 @@ class Collate:
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
-    def __call__(self, batch: Sequence[Encoded]) -> dict[str, Tensor]:
+    def __call__(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
         """input_ids, attention_mask and labels, each (examples, longest), int64."""
         width = max(len(each.input_ids) for each in batch)
 

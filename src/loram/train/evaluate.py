@@ -1,13 +1,14 @@
 """Judging a model: held-out loss on the answers, and exact match of what it writes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from loram.tasks import Example, exact_match
-from loram.train.encode import IGNORED, Collate, Encoded, Prompt
+from loram.train.encode import IGNORED, Collate, Prompt
 from loram.train.sampling import write_texts
 
 __all__ = ["Written", "held_out_loss", "write_answers"]
@@ -27,11 +28,12 @@ class Written(NamedTuple):
 @torch.no_grad()
 def held_out_loss(
     model: Any,
-    encoded: Sequence[Encoded],
+    encoded: Sequence[Any],
     pad_token_id: int,
     *,
     batch_size: int = 8,
     progress: Progress = lambda n: None,
+    collate: Callable[[Sequence[Any]], Mapping[str, Tensor]] | None = None,
 ) -> float:
     """Mean cross-entropy per answer token, in nats, over all examples together.
 
@@ -41,8 +43,9 @@ def held_out_loss(
         pad_token_id: of the tokenizer.
         batch_size: examples at a time, of similar length.
         progress: told the number of examples done.
+        collate: a batch of examples as the model takes it; by default that of `Encoded`.
     """
-    collate = Collate(pad_token_id)
+    collate = collate or Collate(pad_token_id)
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0

@@ -30,7 +30,8 @@ class Job(Protocol):
         model: pretrained; on the CPU.
         tokenizer: its own.
         task_type: PEFT's name for what the model does.
-        heads: names of modules that are new, and trained whole.
+        heads: names of modules that are trained whole, as a new classifier.
+        within: name of the module outside of which no layer is adapted; None for anywhere.
         train: examples as `collate` takes them.
         collate: a batch of them as the model takes it.
         loss: (outputs, labels, examples or tokens of the step) → loss of a batch, where the model's
@@ -42,6 +43,7 @@ class Job(Protocol):
     tokenizer: Any
     task_type: TaskType
     heads: Sequence[str]
+    within: str | None
     judged_before: bool
 
     @property

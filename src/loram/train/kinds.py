@@ -8,6 +8,7 @@ import torch
 from loram.tasks.task import Kind, Task
 from loram.train.answering import Answering
 from loram.train.choosing import Choosing
+from loram.train.describing import Describing
 from loram.train.job import Job
 from loram.train.labelling import Labelling
 from loram.train.programming import Programming
@@ -23,6 +24,7 @@ KINDS: Mapping[Kind, _Prepare] = MappingProxyType[Kind, _Prepare](
         "labels": Labelling,
         "choices": Choosing,
         "programs": Programming,
+        "images": Describing,
     }
 )
 """What loads model and data, by the kind of the task."""

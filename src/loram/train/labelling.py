@@ -36,6 +36,7 @@ class Labelling:
     """
 
     task_type: TaskType = "SEQ_CLS"
+    within: str | None = None
     judged_before = False  # the head is new: what it says is chance
 
     def __init__(self, settings: TrainSettings, task: Task, dtype: torch.dtype) -> None:

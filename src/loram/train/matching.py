@@ -12,7 +12,7 @@ from loram.dynamics.matching import Rule
 from loram.peft import LoramError
 from loram.peft.attach import TaskType, attach
 from loram.peft.starts import starts
-from loram.train.model import heads, load_classifier, load_pretrained
+from loram.train.model import heads, load_classifier, load_pretrained, load_seeing
 from loram.train.run import Stage, silent
 from loram.train.settings import TrainSettings
 
@@ -126,7 +126,7 @@ def layer_starts(settings: TrainSettings) -> list[Start] | None:
             f"{method.name} starts from data ({method.data}), so where it starts is not known "
             "before a run: expected a method that needs none"
         )
-    model, task_type, new = _model(settings)
+    model, task_type, new, within = _model(settings)
     with torch.random.fork_rng():  # PEFT draws its factors from the global generator
         torch.manual_seed(settings.seed)
         adapted, _ = attach(
@@ -138,14 +138,18 @@ def layer_starts(settings: TrainSettings) -> list[Start] | None:
             target_modules=settings.target_modules,
             task_type=task_type,
             heads=new,
+            within=within,
         )
     return list(starts(adapted).values())
 
 
-def _model(settings: TrainSettings) -> tuple[nn.Module, TaskType, Sequence[str]]:
-    """The model of the task, what PEFT calls it, and the names of its new modules."""
+def _model(settings: TrainSettings) -> tuple[nn.Module, TaskType, Sequence[str], str | None]:
+    """The model of the task, what PEFT calls it, its modules trained whole, and `Job.within`."""
+    if settings.task_row.kind == "images":
+        seeing = load_seeing(settings.model, torch.float32)
+        return seeing.model, "CAUSAL_LM", (seeing.projector,), seeing.language
     classes = settings.task_row.classes
     if classes is None:
-        return load_pretrained(settings.model, torch.float32).model, "CAUSAL_LM", ()
+        return load_pretrained(settings.model, torch.float32).model, "CAUSAL_LM", (), None
     model = load_classifier(settings.model, torch.float32, classes, settings.seed).model
-    return model, "SEQ_CLS", tuple(heads(model))
+    return model, "SEQ_CLS", tuple(heads(model)), None

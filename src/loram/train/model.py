@@ -14,9 +14,11 @@ __all__ = [
     "EMBEDDED",
     "ModelError",
     "Pretrained",
+    "Seeing",
     "heads",
     "load_classifier",
     "load_pretrained",
+    "load_seeing",
     "pick_dtype",
     "resolve",
 ]
@@ -39,6 +41,28 @@ class Pretrained(NamedTuple):
 def resolve(name: str) -> str:
     """What Transformers loads for a name: the embedded model's folder, else the name itself."""
     return str(EMBEDDED[name].folder()) if name in EMBEDDED else name
+
+
+class Seeing(NamedTuple):
+    """A model that reads images and text.
+
+    Attributes:
+        model: any `AutoModelForImageTextToText`.
+        processor: of its images and text.
+        projector: last part of the name of what leads from images to the language model.
+        language: name of the language model.
+        image_token_id: that stands for an image.
+    """
+
+    model: Any
+    processor: Any
+    projector: str
+    language: str
+    image_token_id: int
+
+
+_PROJECTORS = ("multi_modal_projector", "connector", "mm_projector", "merger", "embed_vision")
+"""What families call it: LLaVA, Mistral and Gemma; Idefics and SmolVLM; Qwen-VL; Gemma 3n."""
 
 
 def pick_dtype(name: str) -> torch.dtype:
@@ -85,6 +109,45 @@ def load_pretrained(name: str, dtype: torch.dtype) -> Pretrained:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Pretrained(model, tokenizer)
+
+
+def load_seeing(name: str, dtype: torch.dtype) -> Seeing:
+    """Load a model that answers to images in words, and its processor.
+
+    Args:
+        name: a folder, or a hub id.
+        dtype: of the base weights; the projector, which is trained whole, is float32.
+
+    Raises:
+        ModelError: nothing there, or not such a model with a projector and an image token.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    wanted = "a model of images and text"
+    model, processor = _loaded(
+        AutoModelForImageTextToText, name, wanted, reader=AutoProcessor, dtype=dtype
+    )
+    modules = dict(model.named_modules())
+    projector = next((n for n in modules if n.rsplit(".", 1)[-1] in _PROJECTORS), None)
+    decoder = model.get_decoder()
+    language = next((n for n, module in modules.items() if module is decoder), None)
+    mark = getattr(model.config, "image_token_id", getattr(model.config, "image_token_index", None))
+    if projector is None or not language or mark is None:
+        raise ModelError(
+            f"can't tell the parts of {name!r}: expected a projector ({', '.join(_PROJECTORS)}), a "
+            f"language model and an image token, got {projector}, {language or None} and {mark}"
+        )
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None or tokenizer.eos_token is None:
+        raise ModelError(
+            f"the processor of {name!r} has no tokenizer with an end token, so a model could not "
+            "learn to stop: expected eos_token in its tokenizer_config.json"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if dtype != torch.float32:
+        modules[projector].float().register_forward_pre_hook(_in_float32)
+    return Seeing(model, processor, projector.rsplit(".", 1)[-1], language, int(mark))
 
 
 def load_classifier(name: str, dtype: torch.dtype, classes: int, seed: int) -> Pretrained:
@@ -158,13 +221,15 @@ def _no_reports() -> Generator[None]:
         logging.set_verbosity(level)
 
 
-def _loaded(auto: Any, name: str, wanted: str, **options: Any) -> tuple[Any, Any]:
+def _loaded(
+    auto: Any, name: str, wanted: str, *, reader: Any = None, **options: Any
+) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
 
     where = resolve(name)
     try:
         model = auto.from_pretrained(where, **options)
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = (reader or AutoTokenizer).from_pretrained(where)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         kind = "folder" if Path(where).is_dir() else "name"

@@ -49,7 +49,9 @@ class TrainSettings(BaseModel):
     target_modules: str = Field("all-linear", description="all-linear, or names joined by commas")
     lr: Annotated[float, Field(gt=0)] = Field(2e-4, description="peak learning rate")
     head_lr: float | None = Field(
-        None, gt=0, description="learning rate of a classifier's new head; by default as lr"
+        None,
+        gt=0,
+        description="learning rate of a classifier's head or a seeing model's projector; as lr",
     )
     steps: Positive = Field(40, description="optimiser steps")
     batch_size: Positive = Field(8, description="examples a step")
@@ -148,11 +150,12 @@ class TrainSettings(BaseModel):
         if "task" not in info.data or info.field_name is None:
             return value
         task = task_named(info.data["task"])
-        labels = info.field_name == "head_lr"
-        if value != cls.model_fields[info.field_name].default and (task.kind == "labels") != labels:
+        head = info.field_name == "head_lr"
+        fits = task.kind in ("labels", "images") if head else task.kind != "labels"
+        if value != cls.model_fields[info.field_name].default and not fits:
             raise ValueError(
-                f"only for tasks of {'labels' if labels else 'text'}, and {task.name} is one of "
-                f"{task.kind}: leave it out"
+                f"only for tasks of {'labels or images' if head else 'text'}, and {task.name} is "
+                f"one of {task.kind}: leave it out"
             )
         return value
 

@@ -105,6 +105,7 @@ class _Adapter:
             calibration=calibration,
             task_type=job.task_type,
             heads=job.heads,
+            within=job.within,
         )
         # PEFT's own rewriting methods: what was taken out of the base is needed at the end, and
         # must be the same when the run is resumed.
