@@ -96,9 +96,18 @@ def save_lora_weights(
     check_rank(rank)
     parts: dict[str, Plain] = {}
     for part, model in models.items():
+        _check_part(part, model)
         start = (starts or {}).get(part)
         parts[part] = plain_of(model, adapter, rank=rank, dtype=dtype, start=start)
     return _write(Path(out), parts, {})
+
+
+def _check_part(part: str, model: nn.Module) -> None:
+    """A denoiser's factors under a text encoder's name would be read into the wrong model."""
+    encoder = "text_encoder" in part
+    if encoder == type(model).__module__.startswith("diffusers."):
+        expected = "a text encoder, of Transformers" if encoder else "a denoiser, of diffusers"
+        raise LoramError(f"{part} is {expected}; got a {type(model).__name__}: mixed up?")
 
 
 def plain_of(
