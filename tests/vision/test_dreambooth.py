@@ -75,7 +75,7 @@ def test_the_loss_falls_and_the_pipeline_loads_what_was_trained(
 
     monkeypatch.setattr(module, "save_lora_weights", spy)
     results = dreambooth(settings(name), tmp_path / "run")
-    assert results["loss"]["last_tenth"] < results["loss"]["first_tenth"]
+    assert results["loss"]["after"] < 0.99 * results["loss"]["before"]
     assert len(losses(tmp_path / "run")) == 30
     assert results["saved_rank"] == 4
     pipeline = type(tiny.PIPELINES[name]()).from_pretrained(pipelines / name)
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(tmp_path, settings, name, me
     steps = []
 
     def watched(model, family, noising, data, settings, step):
-        steps.append(step)
+        steps.extend([step] if step < mine.steps else [])  # the rest only judges
         return real(model, family, noising, data, settings, step)
 
     monkeypatch.setattr(module, "_loss", watched)
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, settings, monkeypatch):
         dreambooth(settings(), tmp_path / "cut")
     file = tmp_path / "cut" / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises((RunError, RuntimeError), match=r"can't go on from .*checkpoint\.pt"):
+    with pytest.raises(RunError, match=r"can't go on from .*checkpoint\.pt"):
         dreambooth(settings(), tmp_path / "cut")
 
 

@@ -34,7 +34,7 @@ def dreambooth(
     with resumable(), Bars(console) as bars:
         results = run(settings, out, stage=bars)
     loss = results["loss"]
-    console.print(f"loss {loss['first_tenth']:.4f} → {loss['last_tenth']:.4f}", highlight=False)
+    console.print(f"loss {loss['before']:.4f} → {loss['after']:.4f}", highlight=False)
     for name in ("saved", "grid"):
         if results[name] is not None:
             console.print(f"{name}: {out / results[name]}", highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from loram.peft.attach import lora_plus
 from loram.peft.denoisers import attach_denoiser, records_state
 from loram.peft.pipelines import save_lora_weights
 from loram.train.errors import DivergedError
-from loram.train.folder import mark_diverged, open_folder
+from loram.train.folder import mark_diverged, once, open_folder
 from loram.train.job import Stage
 from loram.train.model import pick_dtype
 from loram.train.run import silent, versions
@@ -35,6 +35,8 @@ from loram.vision.state import load_state, save_state
 from loram.vision.validation import Validation
 
 __all__ = ["dreambooth"]
+
+_JUDGED, _JUDGED_FROM = 8, 10**9  # draws, and the "step" of the first
 
 
 def dreambooth(settings: DreamBoothSettings, out: Path, *, stage: Stage = silent) -> dict[str, Any]:
@@ -76,30 +78,31 @@ def _run(settings: DreamBoothSettings, out: Path, stage: Stage) -> dict[str, Any
                 setattr(pipeline, name, None)  # their memory is the denoiser's now
     model = getattr(pipeline, family.part)
     stage(f"starting {settings.method}", None)
-    torch.manual_seed(settings.seed)  # PEFT draws from the global generator
-    start = attach_denoiser(
-        model,
-        settings.row,
-        rank=settings.rank,
-        alpha=settings.lora_alpha,
-        targets=[name.strip() for name in settings.target_modules.split(",")],
-    )
+    with torch.random.fork_rng():  # PEFT draws from the global generator
+        torch.manual_seed(settings.seed)
+        start = attach_denoiser(
+            model,
+            settings.row,
+            rank=settings.rank,
+            alpha=settings.lora_alpha,
+            targets=[name.strip() for name in settings.target_modules.split(",")],
+        )
     if settings.grad_checkpointing:
         model.enable_gradient_checkpointing()
+    before = once(
+        out / "before.json",
+        lambda: {"before": _judged(model, family, noising, data, settings)},
+    )
     losses, seconds = _train(model, family, noising, data, settings, out, validation, start, stage)
     starts = None if start is None else {family.part: start}
     saved = save_lora_weights(out, {family.part: model}, starts=starts)
     write_lines(out / "losses.jsonl", [{"step": i, "loss": x} for i, x in enumerate(losses, 1)])
     grid = validation.grid()
-    tenth = max(1, len(losses) // 10)
     results: dict[str, Any] = {
         "settings": settings.model_dump(),
         "pipeline": type(pipeline).__name__,
         "images": {name: len(data[f"{name}.mean"]) for name in _sets(data)},
-        "loss": {
-            "first_tenth": math.fsum(losses[:tenth]) / tenth,
-            "last_tenth": math.fsum(losses[-tenth:]) / tenth,
-        },
+        "loss": {**before, "after": _judged(model, family, noising, data, settings)},
         "train_seconds": math.fsum(seconds),
         "step_seconds": median(seconds),
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -110,7 +113,7 @@ def _run(settings: DreamBoothSettings, out: Path, stage: Stage) -> dict[str, Any
         "versions": versions(),
     }
     write_json(out / "results.json", results)
-    for name in ("checkpoint.pt", "encoded.safetensors"):
+    for name in ("checkpoint.pt", "encoded.safetensors", "before.json"):
         (out / name).unlink(missing_ok=True)
     return results
 
@@ -181,6 +184,17 @@ def _train(
         tick(1)
     model.eval()
     return losses, seconds
+
+
+@torch.no_grad()
+def _judged(
+    model: Any, family: Family, noising: Noising, data: Encoded, settings: DreamBoothSettings
+) -> float:
+    """Mean loss over draws that no step has: a step's own is mostly of its noise and time."""
+    draws = range(_JUDGED_FROM, _JUDGED_FROM + _JUDGED)
+    model.eval()
+    each = [_loss(model, family, noising, data, settings, step).item() for step in draws]
+    return math.fsum(each) / _JUDGED
 
 
 def _loss(

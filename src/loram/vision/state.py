@@ -53,17 +53,20 @@ def load_state(
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         kept, mine = state["start"], _fixed(start)
         same = kept.keys() == mine.keys() and all(torch.equal(kept[k], mine[k]) for k in mine)
-        if not same:
-            raise RunError(
-                f"{file} was begun from another starting point than comes out now, with another "
-                "version of a library or on another machine: begin again in a new folder"
-            )
-        for name, parameter in trained.items():
-            parameter.copy_(state["trained"][name])
-        optimizer.load_state_dict(state["optimizer"])
-        return list(state["losses"]), list(state["seconds"])
-    except (OSError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(f"can't go on from {file} ({error}): remove it to begin again") from error
+        if same:
+            for name, parameter in trained.items():
+                parameter.copy_(state["trained"][name])
+            optimizer.load_state_dict(state["optimizer"])
+        history = list(state["losses"]), list(state["seconds"])
+    except (OSError, KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(f"can't go on from {file} ({first}): remove it to begin again") from error
+    if not same:
+        raise RunError(
+            f"{file} was begun from another starting point than comes out now, with another "
+            "version of a library or on another machine: begin again in a new folder"
+        )
+    return history
 
 
 def _fixed(start: Mapping[str, Tensor]) -> dict[str, Tensor]:
