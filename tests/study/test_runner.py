@@ -11,6 +11,7 @@ from study_fakes import (
     full_disk,
     numbers,
     plan,
+    score,
     spec,
 )
 
@@ -153,6 +154,20 @@ def test_a_run_that_diverged_is_a_result_and_not_repeated(tmp_path):
     assert (row.diverged, row.failed, row.done) == (1, 0, row.total)
     _, engine, _ = do(tmp_path, plan())
     assert engine.submitted == []
+
+
+def test_the_table_shows_the_rate_that_was_chosen(tmp_path):
+    """Not one that looks better once seeds are known that it was not chosen by."""
+
+    def luckless(job, folder):
+        loss = {"loss": 9.0 if job.seed == 1 else score(job)}
+        return record(job, "done", validation=loss, test=loss, wall_seconds=0.01)
+
+    finished, _, _ = do(tmp_path, plan(recipe={"lrs": [2e-3]}), luckless)
+    (sweep,) = finished.board.summary()["sweeps"]
+    rows = {row.method: row for row in finished.board.rows()}
+    assert {name: row.lr for name, row in rows.items()} == sweep["best"]
+    assert rows["lora"].score == pytest.approx(0)
 
 
 def test_a_full_disk_ends_the_study_and_fails_no_run(tmp_path):

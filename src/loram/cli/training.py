@@ -32,12 +32,15 @@ def train(
     `OUT/adapter`, a fully fine-tuned model in `OUT/model`.
 
     Examples: `loram train --method loram --lr 2e-4 --steps 40 --out runs/first`,
-    `loram train --task glue/mrpc --model minilm --data glue --max-length 128 --out runs/second`
+    `loram train --task glue/mrpc --model minilm --data glue --max-length 128 --out runs/second`,
+    on four GPUs `accelerate launch --multi_gpu --num_processes 4 -m loram train …`
     """
     settings = TrainSettings(**options)
     quiet()
     with resumable(), Bars(console) as bars:
         results = run(settings, out, baseline=baseline, stage=bars)
+    if not results:  # another process of the launcher writes, and tells
+        return
     console.print(_summary(results), highlight=False)
     saved = results["saved"]
     where = f"in {out}" if saved is None else f"{saved}: {out / saved}"

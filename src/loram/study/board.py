@@ -27,8 +27,8 @@ class Row(NamedTuple):
         total: runs known to be needed so far; a sweep may ask for more.
         diverged: of those done.
         failed: runs.
-        lr: best rate so far.
-        score: validation metric there, mean over tuning seeds.
+        lr: the chosen rate; while it is not chosen, the best so far.
+        score: validation metric there, mean over what it is, or would be, chosen by.
     """
 
     task: str
@@ -131,7 +131,7 @@ class Board:
         count = {
             status: sum(r.status == status for r in records) for status in ("diverged", "failed")
         }
-        lr, score = self._best(records)
+        lr, score = self._best(self._tuned(block, method) or records)
         return Row(
             block.task,
             block.rank,
@@ -144,8 +144,17 @@ class Board:
             score=score,
         )
 
+    def _tuned(self, block: Block, method: str) -> list[Record]:
+        """Results that the rate was chosen by, at that rate; none while it is not."""
+        sweep, state = self.plan.sweep, self.states.get(block)
+        k = None if state is None else state.best.get(method)
+        if sweep is None or k is None:
+            return []
+        keys = [self.plan.point(block, method, k, seed).key for seed in sweep.tuning_seeds]
+        return [self.records[key] for key in keys if key in self.records]
+
     def _best(self, records: list[Record]) -> tuple[float | None, float | None]:
-        """The best rate by the mean of what is known of it: a first look, not the choice."""
+        """The best rate of these by the mean at each."""
         by_rate: dict[float, list[float]] = {}
         sign = 1.0
         for record in records:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from loram.study.job import Job
+from loram.study.launched import launch
 from loram.study.memory import peak, reset_peak
 from loram.study.record import Judged, Record, Status
 
-__all__ = ["execute", "record", "tidy"]
+__all__ = ["execute", "prepare_process", "record", "tidy"]
 
 _SCRATCH = ("checkpoints", "start")
 
@@ -26,17 +27,19 @@ def execute(job: Job, folder: Path) -> Record:
     from loram.train.run import DivergedError, run
     from loram.train.settings import TrainSettings
 
-    _prepare_process(job.threads)
+    prepare_process(job.threads)
     reset_peak()
     began = time.perf_counter()
     try:
+        if job.launch is not None:
+            launch(job.launch, job, folder)  # what it left is read below
         results = run(TrainSettings.model_validate(job.settings), folder)
     except DivergedError as error:
         return record(job, "diverged", error=str(error), wall_seconds=time.perf_counter() - began)
     return _done(job, folder, results, time.perf_counter() - began)
 
 
-def _prepare_process(threads: int) -> None:
+def prepare_process(threads: int) -> None:
     """Fix the threads; no bars of Transformers, no warnings that nobody can act on."""
     import warnings
 
@@ -86,7 +89,7 @@ def _done(job: Job, folder: Path, results: Mapping[str, Any], seconds: float) ->
         "wall_seconds": seconds,
         "calibration_tokens": (results["calibration"] or {}).get("tokens"),
         # A worker that does many runs would give each the peak of all before.
-        "peak_memory_bytes": peak() or results["peak_memory_bytes"],
+        "peak_memory_bytes": (None if job.launch else peak()) or results["peak_memory_bytes"],
         "trainable": results["trainable"],
         "versions": {**job.versions, **results["versions"]},
     }

@@ -21,6 +21,7 @@ class Job:
         settings: all of `TrainSettings`.
         versions: of what decides a number.
         threads: of the run.
+        launch: command that starts it in several processes; None for one.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Job:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     threads: int
+    launch: str | None = None
 
     def __str__(self) -> str:
         return f"{self.task} {self.method} r={self.rank} lr={self.lr:.2e} seed={self.seed}"

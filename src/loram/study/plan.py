@@ -42,7 +42,8 @@ class Plan:
             lines = "\n".join(f"  {line}" for line in found)
             raise StudyError(f"study {spec.name!r} can't be run:\n{lines}")
         self.spec = spec
-        self.versions = dict(versions)
+        # What starts a run decides how many processes add up its gradient.
+        self.versions = {**versions, **({"launch": spec.launch} if spec.launch else {})}
         self._tasks = {entry.label: entry for entry in spec.tasks}
         self._methods = {entry.label: entry for entry in spec.methods}
         self._content = cache(content)  # of one study, which nobody changes the data under
@@ -101,4 +102,5 @@ class Plan:
             settings=settings,
             versions=self.versions,
             threads=self.spec.threads,
+            launch=self.spec.launch,
         )

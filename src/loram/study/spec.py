@@ -131,6 +131,8 @@ class Spec(_Closed):
         extend: how many points a grid may grow on each side.
         workers: runs at a time.
         threads: of each run; numbers depend on it, on `workers` they do not.
+        launch: command that starts a run in several processes, such as `accelerate launch
+            --multi_gpu --num_processes 4`; numbers depend on it.
         retries: further attempts at a run that failed.
         seconds: of a run, for the estimate while none is done.
         keep: `adapters` keeps trained weights.
@@ -148,6 +150,7 @@ class Spec(_Closed):
     extend: Count = 4
     workers: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] = 1
+    launch: Annotated[str, Field(min_length=1)] | None = None
     retries: Count = 1
     seconds: Positive | None = None
     keep: Literal["nothing", "adapters"] = "nothing"

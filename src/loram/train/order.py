@@ -65,4 +65,5 @@ class LengthOrderedTrainer(Trainer):
         assert rows is not None
         lengths = [len(row.input_ids) for row in rows]  # pyright: ignore[reportAttributeAccessIssue]
         args = self.args
-        return ByLength(lengths, args.train_batch_size, args.data_seed or args.seed)
+        batch = args.train_batch_size * args.world_size  # several processes share one
+        return ByLength(lengths, batch, args.data_seed or args.seed)

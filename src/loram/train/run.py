@@ -46,6 +46,7 @@ from loram.train.job import Job, Stage
 from loram.train.kinds import prepare
 from loram.train.model import pick_dtype
 from loram.train.order import LengthOrderedTrainer
+from loram.train.processes import count, first, first_goes_ahead, own_folder, share
 from loram.train.settings import TrainSettings
 from loram.train.subject import Subject, begin
 from loram.train.watch import Curve, Watch, check_finite, median
@@ -68,7 +69,9 @@ def run(
 ) -> dict[str, Any]:
     """Train, judge and save; returns what `results.json` holds.
 
-    May be called any number of times in one process, with the numbers of a process of its own.
+    May be called any number of times in one process, with the numbers of a process of its own; and
+    by every process of `torchrun` or `accelerate launch`, which then share each batch. What it
+    returns is the first one's: the others get an empty dict.
 
     Args:
         settings: of the run.
@@ -79,22 +82,26 @@ def run(
 
     Raises:
         DivergedError: a loss or a metric is not finite; also when the run is repeated.
-        RunError: `out` belongs to a run with other settings.
+        RunError: `out` belongs to a run with other settings, or a batch can't be shared.
         DataError, ModelError, EmbeddedModelError, LoramError, ValueError: bad input, by its kind.
     """
-    done = open_folder(settings, out)
+    share(settings)
+    with first_goes_ahead():
+        done = open_folder(settings, out)
+        if done is None and baseline is not None and first():
+            take_over(settings, baseline, out)
     if done is not None:
         return done
-    if baseline is not None:
-        take_over(settings, baseline, out)
     try:
-        return _run(settings, out, stage)
+        with own_folder(out) as own:
+            return _run(settings, out, own, stage if first() else silent)
     except DivergedError as error:
-        mark_diverged(out, error)
+        if first():
+            mark_diverged(out, error)
         raise
 
 
-def _run(settings: TrainSettings, out: Path, stage: Stage) -> dict[str, Any]:
+def _run(settings: TrainSettings, out: Path, own: Path, stage: Stage) -> dict[str, Any]:
     dtype = pick_dtype(settings.dtype)
     stage(f"reading {settings.model}", None)
     job = prepare(settings, dtype)
@@ -104,13 +111,16 @@ def _run(settings: TrainSettings, out: Path, stage: Stage) -> dict[str, Any]:
     def before() -> dict[str, Any]:
         return job.judge(job.model, "before", stage)._asdict()
 
-    was = once(out / "before.json", before) if job.judged_before else None
+    with first_goes_ahead():
+        was = once(out / "before.json", before) if job.judged_before else None
     stage(f"starting {settings.method}", None)
     set_seed(settings.seed)
     began = time.perf_counter()
-    subject = begin(job, settings, _calibration(job, settings), out)
+    subject = begin(job, settings, _calibration(job, settings), own)
     init_seconds = time.perf_counter() - began
     watch, losses = _train(job, subject, settings, out, stage)
+    if not first():
+        return {}
     after = job.judge(subject.model, "after", stage)
     check_finite("held-out ", after.metrics, settings.steps, settings.lr)
     validation = None
@@ -148,6 +158,7 @@ def _run(settings: TrainSettings, out: Path, stage: Stage) -> dict[str, Any]:
         "saved": None if saved_bytes is None else subject.saved,
         "saved_bytes": saved_bytes,
         "trainable": sum(p.numel() for p in subject.model.parameters() if p.requires_grad),
+        "processes": count(),
         "peak_memory_bytes": _peak_memory(),
         "versions": versions(),
     }
@@ -169,7 +180,8 @@ def _train(
         watch,
         settings.lr,
     )
-    callbacks = [watch, *subject.callbacks, *([curve] if settings.judge_every else [])]
+    judged = settings.judge_every and first()
+    callbacks = [watch, *subject.callbacks, *([curve] if judged else [])]
     trainer = (LengthOrderedTrainer if settings.group_by_length else Trainer)(
         model=subject.model,
         args=_arguments(settings, subject, out),
@@ -181,13 +193,15 @@ def _train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    last = checkpoint(out)
+    with first_goes_ahead():
+        last = checkpoint(out)
     if last is not None:
         watch.resume(last)
     if last is not None and _step_of(last) >= settings.steps:  # killed after the last step
         subject.restore(last)
         trainer.state = TrainerState.load_from_json(os.path.join(last, _STATE))
-        curve.cut(trainer.state.global_step)
+        if first():
+            curve.cut(trainer.state.global_step)
     else:
         trainer.train(resume_from_checkpoint=last)
     losses = [
@@ -201,15 +215,15 @@ def _train(
 def _calibration(job: Job, settings: TrainSettings) -> Iterator[Mapping[str, Tensor]]:
     """The first training examples in batches, for a method that starts from data."""
     rows = job.train[: settings.calibrate_on]
-    for first in range(0, len(rows), settings.batch_size):
-        yield job.collate(rows[first : first + settings.batch_size])
+    for at in range(0, len(rows), settings.batch_size):
+        yield job.collate(rows[at : at + settings.batch_size])
 
 
 def _arguments(settings: TrainSettings, subject: Subject, out: Path) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=share(settings),
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.lr,
         weight_decay=settings.weight_decay,

@@ -1,0 +1,84 @@
+"""A run of a study in several processes: `LAUNCH -m loram.study.launched FOLDER`.
+
+`accelerate launch` and `torchrun` start this module once a process; all of them call the same
+`loram.train.run`, whose first process leaves the results in the folder.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from loram.study.job import Job
+
+__all__ = ["launch", "main"]
+
+_ASKED = "LORAM_LAUNCHED"  # the variable that tells the processes what to run
+_SHOWN = 6000  # characters of what they said, in an error
+
+
+class LaunchError(RuntimeError):
+    """The launcher could not be started, or ended without results."""
+
+
+def launch(command: str, job: Job, folder: Path) -> None:
+    """Have a launcher do the job; afterwards its folder says how it ended.
+
+    Args:
+        command: the launcher with its options, such as `accelerate launch --num_processes 4`.
+        job: the run.
+        folder: of the run.
+
+    Raises:
+        LaunchError: there is neither a result nor a divergence.
+    """
+    asked = {"settings": dict(job.settings), "threads": job.threads, "worker": os.getpid()}
+    words = [*shlex.split(command), "-m", "loram.study.launched", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), _ASKED: json.dumps(asked)}
+    with tempfile.TemporaryFile() as log:
+        try:
+            done = subprocess.run(
+                words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        except OSError as error:
+            raise LaunchError(
+                f"can't start {words[0]} ({error}): expected `launch` to be a launcher, such as "
+                "`accelerate launch --num_processes 4`"
+            ) from error
+        if any((folder / name).exists() for name in ("results.json", "diverged.json")):
+            return
+        log.seek(0)
+        said = log.read().decode(errors="replace")[-_SHOWN:]
+    raise LaunchError(f"{command} ended with code {done.returncode} and no results:\n{said}")
+
+
+def main() -> None:
+    """One of the processes."""
+    from loram.study.execute import prepare_process
+    from loram.train.run import run
+    from loram.train.settings import TrainSettings
+
+    folder = Path(sys.argv[1])
+    asked = json.loads(os.environ[_ASKED])
+    threading.Thread(target=_die_with, args=(asked["worker"],), daemon=True).start()
+    prepare_process(asked["threads"])
+    run(TrainSettings.model_validate(asked["settings"]), folder)
+
+
+def _die_with(worker: int) -> None:
+    """A worker that was killed has lost its lock: nobody else may write in its folder."""
+    while True:
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
