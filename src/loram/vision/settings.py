@@ -4,7 +4,14 @@ import re
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from loram.methods import METHODS, Method, named
 
@@ -37,11 +44,15 @@ class DreamBoothSettings(BaseModel):
     model: str = Field("black-forest-labs/FLUX.1-dev", description="hub id or folder of a pipeline")
     images: str = Field(description="folder with images of the subject")
     prompt: str = Field(description="of these images, with the token in it: 'a photo of sks dog'")
-    token: str = Field("sks", description="the word that is to mean the subject")
+    token: str = Field(
+        "sks", description="the word that is to mean the subject", validate_default=True
+    )
     class_images: str | None = Field(
         None, description="folder with images of the class, for prior preservation"
     )
-    class_prompt: str | None = Field(None, description="of these images: 'a photo of a dog'")
+    class_prompt: str | None = Field(
+        None, description="of these images: 'a photo of a dog'", validate_default=True
+    )
     prior_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="of the class images' loss"
     )
@@ -94,21 +105,29 @@ class DreamBoothSettings(BaseModel):
             raise ValueError(f"not for diffusion models ({why}): expected one of {', '.join(fit)}")
         return row.name
 
-    @model_validator(mode="after")
-    def _prompts_fit(self) -> "DreamBoothSettings":
-        if not _says(self.prompt, self.token):
+    @field_validator("token")
+    @classmethod
+    def _in_the_prompt(cls, value: str, info: ValidationInfo) -> str:
+        prompt = info.data.get("prompt")
+        if prompt is not None and not _says(prompt, value):
             raise ValueError(
-                f"the prompt {self.prompt!r} lacks the token {self.token!r}: expected "
-                f"e.g. 'a photo of {self.token} dog', or another token"
+                f"the prompt {prompt!r} lacks the token: expected e.g. 'a photo of {value} dog', "
+                "or the token that it has"
             )
-        if (self.class_images is None) != (self.class_prompt is None):
+        return value
+
+    @field_validator("class_prompt")
+    @classmethod
+    def _of_the_class(cls, value: str | None, info: ValidationInfo) -> str | None:
+        token = info.data.get("token")
+        if (info.data.get("class_images") is None) != (value is None):
             raise ValueError("class_images and class_prompt go together: give both or neither")
-        if self.class_prompt is not None and _says(self.class_prompt, self.token):
+        if value is not None and token is not None and _says(value, token):
             raise ValueError(
-                f"the class prompt {self.class_prompt!r} has the subject's token {self.token!r} in "
-                "it: expected the class alone, e.g. 'a photo of a dog'"
+                f"has the subject's token {token!r} in it: expected the class alone, e.g. 'a photo "
+                "of a dog'"
             )
-        return self
+        return value
 
     @property
     def row(self) -> Method:
