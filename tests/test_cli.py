@@ -19,6 +19,7 @@ import loram
 from loram import cli
 from loram.cli import training
 from loram.train import TrainSettings
+from loram.vision.settings import DreamBoothSettings
 
 VERBS = {
     "train": [
@@ -33,6 +34,10 @@ VERBS = {
     "tasks": ["--markdown"],
     "compare": ["--out", "--dry-run", "--workers", "--engine", "--limit-hours"],
     "report": ["--out", "--reference", "--target"],
+    "dreambooth": [
+        "--out",
+        *("--" + name.replace("_", "-") for name in DreamBoothSettings.model_fields),
+    ],
     "equivalents": ["--rank", "--alpha", "--lr", "--match", "--to", "--model", "--steps"],
     "figures": ["--out", "--steps", "--seed"],
     "bench": ["--all", "--json", "--rounds", "--shape", "--only", "--slow", "--quick", "--out"],
@@ -399,3 +404,8 @@ def test_a_demo_whose_run_failed_says_so(command, monkeypatch, tmp_path):
     monkeypatch.setattr("subprocess.run", lambda *a, **k: SimpleNamespace(returncode=2))
     pytest.importorskip("matplotlib")
     assert_mistake(command("demo", "--out", tmp_path), "the LoRA run ended with exit code 2")
+
+
+def test_a_prompt_without_its_token_is_a_mistake_of_the_token(command, tmp_path):
+    words = ("dreambooth", "--images", "x", "--prompt", "a dog", "--out", tmp_path / "run")
+    assert_mistake(command(*words), r"--token: the prompt 'a dog' lacks the token.*got 'sks'")

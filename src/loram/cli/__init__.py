@@ -22,6 +22,7 @@ from loram.cli.magnitude import diagnose, equivalents, figures
 from loram.cli.studies import compare, report
 from loram.cli.terminal import app, complain, console
 from loram.cli.training import export, init, methods, tasks, train
+from loram.cli.vision import dreambooth
 from loram.diagnose import DiagnoseError
 from loram.figures import FigureError
 from loram.peft import LoramError
@@ -34,6 +35,7 @@ from loram.tasks.programs.sandbox import SandboxError
 from loram.train.model import ModelError
 from loram.train.run import RunError
 from loram.train.smollm2 import EmbeddedModelError
+from loram.vision.errors import VisionError
 
 __all__ = ["app", "main"]
 
@@ -41,6 +43,7 @@ __all__ = ["app", "main"]
 USER_ERRORS = (
     *(LoramError, DataError, DiagnoseError, FigureError, ModelError, EmbeddedModelError, RunError),
     *(BenchError, CheckpointError, RecommendError, ReportError, SandboxError, StudyError),
+    VisionError,
 )
 
 # In the order of `loram --help`.
@@ -48,6 +51,7 @@ for verb in (train, methods, tasks, init, export, diagnose, equivalents, figures
     app.command()(verb)
 for verb in (compare, report):
     app.command()(verb)
+app.command()(dreambooth)
 app.add_typer(recommend.app)
 app.command()(bench)
 app.command()(demo)

@@ -10,9 +10,9 @@ experts keep PEFT's own shapes.
 """
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,11 @@ from torch import Tensor, nn
 
 from loram.files import staged_folder
 from loram.peft.errors import LoramError
-from loram.peft.factors import Place
+from loram.peft.plain import as_plain, check_rank
 from loram.peft.spec import parse
-from loram.peft.stored import ENDS, read_lora, stored_layer, stored_names
+from loram.peft.stored import read_lora
 
 __all__ = ["Exported", "export_merged", "export_plain", "free_folder", "read_adapter"]
-
-_PROJECTION = ".base_layer.out_proj"  # how PEFT names that of an adapted MultiheadAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,48 +93,14 @@ def export_plain(
             `out` is taken.
         ValueError: rank < 1.
     """
-    if rank is not None and rank < 1:
-        raise ValueError(f"expected rank ≥ 1, got {rank}")
+    check_rank(rank)
     target = free_folder(out)
     config, tensors = read_adapter(adapter)
-    products = dict(_products(config, tensors))
-    if not products:
+    plain = as_plain(config, tensors, rank=rank, dtype=dtype)
+    if not plain.layers:
         raise LoramError(f"the adapter at {os.fspath(adapter)!r} has no LoRA layer")
-    total = lost = 0.0
-    worst = ("", 0.0)
-    for name, (place, left, right) in products.items():
-        if rank is None:
-            continue
-        left, right, dropped, all_ = _truncate(left, right, rank)
-        products[name] = place, left, right
-        total, lost = total + all_, lost + dropped
-        own = (dropped / all_) ** 0.5 if all_ > 0 else 0.0
-        worst = max(worst, (name, own), key=lambda item: item[1])
-    width = rank or max(left.shape[-1] for _, left, _ in products.values())
-    plain: dict[str, Tensor] = {
-        key: value for key, value in tensors.items() if not key.endswith(ENDS)
-    }
-    for name, (place, left, right) in products.items():
-        missing = width - left.shape[-1]
-        right = nn.functional.pad(right, (0, 0, 0, missing))
-        left = nn.functional.pad(left, (0, missing))
-        keys = place.keys(name)
-        like = tensors[keys[0]], tensors[keys[1]]
-        for key, factor in zip(keys, place.write(right, left, *like), strict=True):
-            plain[key] = factor.to(dtype or like[0].dtype).contiguous()
-    plain_config = replace(
-        config,
-        r=width,
-        lora_alpha=width,
-        rank_pattern={},
-        alpha_pattern={},
-        use_rslora=False,
-        init_lora_weights=True,
-        inference_mode=True,
-    )
-    size = _write(target, plain_config, plain)
-    error = (lost / total) ** 0.5 if total > 0 else 0.0
-    return Exported(target, width, len(products), error, worst, size)
+    size = _write(target, plain.config, plain.tensors)
+    return Exported(target, plain.config.r, plain.layers, plain.error, plain.worst, size)
 
 
 def export_merged(
@@ -166,44 +130,6 @@ def export_merged(
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
     return target
-
-
-def _products(
-    config: LoraConfig, tensors: dict[str, Tensor]
-) -> Iterator[tuple[str, tuple[Place, Tensor, Tensor]]]:
-    """(layer, (place, left (n, 2r), right (2r, m))) in float64, s in the left one."""
-    if config.target_parameters and (config.rank_pattern or config.alpha_pattern):
-        raise LoramError(
-            "the adapter has target_parameters and rank or alpha patterns, and its file does not "
-            f"say which parameter a factor belongs to: {_MERGE}"
-        )
-    for name in stored_names(tensors):
-        if name.endswith(_PROJECTION):
-            raise LoramError(
-                f"{name.removesuffix(_PROJECTION)}: PEFT 0.21 applies twice the update of a plain "
-                f"LoRA to the output projection of a MultiheadAttention: {_MERGE}"
-            )
-        layer = stored_layer(name, config, tensors)
-        yield name, (layer.place, *layer.update())
-
-
-_MERGE = "write full weights with --merge (or `export_merged`)"
-
-
-def _truncate(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
-    """Best rank-`rank` factors of left @ right, and ‖·‖² of what is dropped and of all."""
-    q_left, r_left = torch.linalg.qr(left)
-    q_right, r_right = torch.linalg.qr(right.mT)
-    u, sigma, vh = torch.linalg.svd(r_left @ r_right.mT)
-    k = min(rank, sigma.shape[-1])
-    root = sigma[..., :k].sqrt()
-    squares = sigma.square()
-    return (
-        q_left @ (u[..., :, :k] * root[..., None, :]),
-        (root[..., :, None] * vh[..., :k, :]) @ q_right.mT,
-        float(squares[..., k:].sum()),
-        float(squares.sum()),
-    )
 
 
 def free_folder(out: str | os.PathLike[str]) -> Path:

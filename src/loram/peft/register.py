@@ -31,11 +31,13 @@ from transformers.integrations.peft import PeftAdapterMixin
 
 from loram.peft import calibration, checkpoint, optimizers, readers, unasked
 from loram.peft.decompositions import check_decomposed, is_decomposition, start_decomposed
+from loram.peft.diffusing import in_a_pipeline, teach_diffusers, tell_config
 from loram.peft.errors import LoramError
 from loram.peft.layers import LoraModule, kind_of_layer, lora_layers
 from loram.peft.preflight import check_neighbours, plan
 from loram.peft.record import record_of
 from loram.peft.residual import forget, give_back, removed_from
+from loram.peft.returned import take_back
 from loram.peft.sharding import load_full_state_dict, weights_come_from_rank_zero
 from loram.peft.spec import DEVIATION, asks_for_loram, parse
 from loram.peft.start import (
@@ -101,7 +103,9 @@ def _inject_adapter(
     twin = twin_of(self.peft_config, adapter_name)
     to_come = from_file or twin is not None or weights_come_from_rank_zero()
     default = os.environ.get(DEFAULT_INIT)
-    untouched = type(config) is LoraConfig and config.init_lora_weights is True
+    # diffusers' training scripts have "gaussian" written in them: no choice of their user's.
+    defaults = (True, "gaussian") if in_a_pipeline(model) else (True,)
+    untouched = type(config) is LoraConfig and config.init_lora_weights in defaults
     if default and untouched and not from_file and not _combining.get():
         if parse(default) is None:
             raise LoramError(f"{DEFAULT_INIT}={default!r}: expected loram or loram_residual")
@@ -115,6 +119,7 @@ def _inject_adapter(
         with loading() if from_file else nullcontext():
             original(self, model, adapter_name, *args, **kwargs)
         return settle_casts(model)
+    teach_diffusers()
     betas = plan(self, model, config, state_dict or (), weigh=not to_come)
     with loading() if to_come else planned(betas):
         original(self, model, adapter_name, *args, **kwargs)
@@ -173,6 +178,8 @@ def _remap_for_load(
     original: Function, cls: Any, model: Any, config: Any, adapter_name: str, state_dict: Any
 ) -> dict[str, Tensor]:
     mapped: dict[str, Tensor] = original(cls, model, config, adapter_name, state_dict)
+    if asks_for_loram(config):
+        mapped = take_back(model, adapter_name, mapped)
     checkpoint.check(model, config, adapter_name, mapped)
     return mapped
 
@@ -337,6 +344,7 @@ _WRAPS: tuple[tuple[Any, str, Function], ...] = (
     (PeftModel, "from_pretrained", _from_checkpoint),
     (PeftModel, "load_adapter", _from_checkpoint),
     (LoraModel, "_remap_adapter_state_dict_for_load", _remap_for_load),
+    (LoraModel, "_get_adapter_state_dict", tell_config),
     (PeftModel, "save_pretrained", _save_pretrained),
     (PeftAdapterMixin, "load_adapter", _transformers_load_adapter),
     (peft.utils.hotswap, "hotswap_adapter_from_state_dict", _hotswap),

@@ -5,6 +5,7 @@
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from peft import LoraConfig, PeftConfig
@@ -91,7 +92,7 @@ def read_lora(adapter: str | os.PathLike[str]) -> tuple[LoraConfig, dict[str, Te
     return config, tensors
 
 
-def stored_names(tensors: dict[str, Tensor]) -> list[str]:
+def stored_names(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of the layers that a file holds factors of, in its order."""
     return [
         *dict.fromkeys(
@@ -100,7 +101,7 @@ def stored_names(tensors: dict[str, Tensor]) -> list[str]:
     ]
 
 
-def stored_layer(name: str, config: LoraConfig, tensors: dict[str, Tensor]) -> StoredLayer:
+def stored_layer(name: str, config: LoraConfig, tensors: Mapping[str, Tensor]) -> StoredLayer:
     """A layer of a file that `read_lora` read.
 
     Raises:
@@ -135,7 +136,7 @@ def stored_layer(name: str, config: LoraConfig, tensors: dict[str, Tensor]) -> S
     return StoredLayer(name, place, A, B, scaling, anchor, deviates)
 
 
-def _place(name: str, rank: int, tensors: dict[str, Tensor], *, stacks: bool) -> Place:
+def _place(name: str, rank: int, tensors: Mapping[str, Tensor], *, stacks: bool) -> Place:
     """How a layer's factors are kept, by their names and shapes."""
     if EMBEDDING.keys(name)[0] in tensors:
         return EMBEDDING

@@ -19,7 +19,7 @@ def install(owner: Any, name: str, wrap: Function) -> None:
     if (owner, name) in _originals:
         return
     raw = owner.__dict__.get(name)
-    bound = isinstance(raw, classmethod)
+    kind = type(raw) if isinstance(raw, classmethod | staticmethod) else None
     original: Function = raw.__func__ if isinstance(raw, classmethod) else getattr(owner, name)
 
     @functools.wraps(original)
@@ -27,7 +27,7 @@ def install(owner: Any, name: str, wrap: Function) -> None:
         return wrap(original, *args, **kwargs)
 
     _originals[owner, name] = raw
-    setattr(owner, name, classmethod(call) if bound else call)
+    setattr(owner, name, call if kind is None else kind(call))
 
 
 def is_wrapped() -> bool:

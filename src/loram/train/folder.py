@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from transformers.trainer_utils import get_last_checkpoint
 
 from loram.files import is_leftover, read_object, write_json
@@ -49,7 +50,7 @@ _JUDGED_BY = (
 )
 
 
-def open_folder(settings: TrainSettings, out: Path) -> dict[str, Any] | None:
+def open_folder(settings: BaseModel, out: Path) -> dict[str, Any] | None:
     """Results if the run is done; else its folder is ready to start or go on.
 
     Raises:
