@@ -138,6 +138,12 @@ def test_every_method_trains_the_language_model_and_reloads(llava, pictures, tmp
     out = tmp_path / "out"
     found = run(settings, out)
     if name == "full":
+        tuned = AutoModelForImageTextToText.from_pretrained(out / "model").state_dict()
+        old = AutoModelForImageTextToText.from_pretrained(llava).state_dict()
+        moved = {key for key in old if not torch.equal(old[key], tuned[key])}
+        assert not any("vision_tower" in key for key in moved)
+        for part in ("language_model", "multi_modal_projector", "lm_head"):
+            assert any(part in key for key in moved)
         return
     assert adapted(out)
     assert all("language_model" in layer for layer in adapted(out))

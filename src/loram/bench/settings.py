@@ -17,7 +17,7 @@ class BenchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rounds: Positive | None = Field(None, description="that count, after one of warm-up")
+    rounds: int | None = Field(None, ge=1, description="that count, after one of warm-up")
     rank: list[int] | None = Field(None, description="r; may be given more than once")
     dtype: list[str] | None = Field(
         None, description="of the base weights, such as bfloat16; may be given more than once"

@@ -2,7 +2,7 @@
 
 import filecmp
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -155,7 +155,9 @@ class _Full:
 
     def __init__(self, job: Job, settings: TrainSettings) -> None:
         self.autocast = job.model.dtype == torch.bfloat16
-        self.model = job.model.float().requires_grad_(True)
+        self.model = job.model.float().requires_grad_(job.within is None)
+        if job.within is not None:
+            _train_within(self.model, job.within, job.heads)
         self.used: Calibration | None = None
         self.callbacks: list[TrainerCallback] = []
         self.optimizer = optimizer_of(self.model, settings, job.heads)
@@ -175,3 +177,12 @@ class _Full:
     def update(self) -> float | None:
         """There is no adapter."""
         return None
+
+
+def _train_within(model: Any, within: str, heads: Sequence[str]) -> None:
+    """All weights of a language model in a larger one, of its output, and of the heads."""
+    model.get_submodule(within).requires_grad_(True)
+    model.get_output_embeddings().requires_grad_(True)
+    for name, module in model.named_modules():
+        if name.rsplit(".", 1)[-1] in heads:
+            module.requires_grad_(True)
