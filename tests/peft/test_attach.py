@@ -75,7 +75,7 @@ def live(make: Callable[[], Any], targets: str, name: str, out: Path) -> Life:
         return not all(torch.equal(now, then) for now, then in pretrained)
 
     settings = TrainSettings(method=name, rank=RANK, target_modules=targets)
-    job = SimpleNamespace(model=model, task_type="CAUSAL_LM", heads=())
+    job = SimpleNamespace(model=model, task_type="CAUSAL_LM", heads=(), within=None)
     subject = begin(job, settings, data, out)
     adapted: Any = subject.model
     start, at_start = logits(adapted, ids), rewritten()

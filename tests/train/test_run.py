@@ -57,7 +57,7 @@ def test_folder_of_a_run_holds_its_settings_logs_answers_results_and_adapter(
         *("settings", "dtype", "task", "metric", "better", "metrics", "update", "init_seconds"),
         *("train_seconds", "tokens_per_second", "step_seconds", "saved", "saved_bytes"),
         *("calibration", "trainable"),
-        *("peak_memory_bytes", "versions"),
+        *("peak_memory_bytes", "processes", "versions"),
     }
     assert results["settings"] == settings.model_dump()
     assert json.loads((out / "settings.json").read_text()) == settings.model_dump()

@@ -27,6 +27,7 @@ class _Bare(NamedTuple):
     model: Any
     task_type: str = "CAUSAL_LM"
     heads: tuple[str, ...] = ()
+    within: str | None = None
 
 
 class Built(NamedTuple):
