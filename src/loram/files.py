@@ -12,6 +12,7 @@ from typing import Any, cast
 __all__ = [
     "is_leftover",
     "read_object",
+    "staged_file",
     "staged_folder",
     "write_json",
     "write_lines",
@@ -21,11 +22,18 @@ __all__ = [
 _PART = ".part"
 
 
+@contextmanager
+def staged_file(target: Path) -> Generator[Path]:
+    """A file beside `target` that replaces it once it is written."""
+    staging = target.with_name(f".{target.name}{_PART}")
+    yield staging
+    os.replace(staging, target)
+
+
 def write_text(file: Path, text: str) -> None:
     """Replace the file's content, all of it or nothing."""
-    staging = file.with_name(f".{file.name}{_PART}")
-    staging.write_text(text, encoding="utf-8")
-    os.replace(staging, file)
+    with staged_file(file) as staging:
+        staging.write_text(text, encoding="utf-8")
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -54,7 +62,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def is_leftover(file: Path) -> bool:
-    """Whether this is what a killed `write_text` leaves behind."""
+    """Whether this is what a killed `staged_file` leaves behind."""
     return file.name.startswith(".") and file.name.endswith(_PART)
 
 

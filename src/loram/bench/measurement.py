@@ -1,15 +1,13 @@
 """What a measurement is: a function of settings that yields tables."""
 
-from collections.abc import Callable, Iterator
-from typing import Protocol, TypeAlias
+from collections.abc import Iterator
+from typing import Protocol
 
 from loram.bench.settings import BenchSettings
 from loram.bench.table import Measured
+from loram.train.job import Stage
 
 __all__ = ["Measure", "Stage"]
-
-Stage: TypeAlias = Callable[[str, int | None], Callable[[int], None]]
-"""(what is being done, how many parts) → function told of every part that is done."""
 
 
 class Measure(Protocol):

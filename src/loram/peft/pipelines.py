@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from loram.files import staged_file
 from loram.peft.errors import LoramError
 from loram.peft.plain import Plain, as_plain, check_rank
 from loram.peft.spec import parse
@@ -240,11 +241,10 @@ def _write(out: Path, parts: Mapping[str, Plain], rest: Mapping[str, Tensor]) ->
         for key, tensor in plain.tensors.items():
             tensors[f"{part}.{key.removeprefix('base_model.model.')}"] = tensor.contiguous()
     file = out / WEIGHTS
-    staging = out / f".{WEIGHTS}.part"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, staging, metadata={"format": "pt"})
-        os.replace(staging, file)
+        with staged_file(file) as staging:
+            save_file(tensors, staging, metadata={"format": "pt"})
     except OSError as error:
         raise LoramError(f"can't write {file} ({error}): name another folder") from error
     return SavedWeights(

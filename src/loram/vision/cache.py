@@ -1,6 +1,5 @@
 """Latents and texts of a run, encoded once: VAE and text encoders are then idle."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from loram.files import staged_file
 from loram.vision.families import Family
 from loram.vision.images import read_images
 from loram.vision.settings import DreamBoothSettings
@@ -53,7 +53,6 @@ def encoded(
         found[f"{name}.std"] = torch.cat(stds) * scale
         texts = family.encode(pipeline, [prompt], settings.text_length)
         found |= {f"{name}.text.{key}": each.cpu().contiguous() for key, each in texts.items()}
-    staging = file.with_name(f".{file.name}.part")
-    save_file(found, staging)
-    os.replace(staging, file)
+    with staged_file(file) as staging:
+        save_file(found, staging)
     return found

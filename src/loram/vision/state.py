@@ -1,6 +1,5 @@
 """The checkpoint of a DreamBooth run: one file, replaced whole."""
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loram.files import staged_file
 from loram.train.errors import RunError
 
 __all__ = ["load_state", "save_state"]
@@ -30,9 +30,8 @@ def save_state(
         "losses": losses,
         "seconds": seconds,
     }
-    staging = file.with_name(f".{file.name}.part")
-    torch.save(state, staging)
-    os.replace(staging, file)
+    with staged_file(file) as staging:
+        torch.save(state, staging)
 
 
 @torch.no_grad()

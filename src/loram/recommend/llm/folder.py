@@ -1,7 +1,6 @@
 """The folder of a run: its settings, its checkpoint, its parts, all written whole or not at all."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from loram.files import is_leftover, read_object, write_json
+from loram.files import is_leftover, read_object, staged_file, write_json
 from loram.recommend.errors import RecommendError
 
 __all__ = [
@@ -129,7 +128,6 @@ def read_parts(out: Path) -> dict[str, Tensor]:
 
 
 def _save(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    staging = file.with_name(f".{file.name}.part")
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(whole, staging, metadata=metadata)
-    os.replace(staging, file)
+    with staged_file(file) as staging:
+        save_file(whole, staging, metadata=metadata)
