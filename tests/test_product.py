@@ -50,6 +50,9 @@ def test_update_equals_the_dense_product_for_every_shape(n, m, data, scaling, ba
     expected = y + x @ dense(dB, dA, scaling, point).T
     got = add_update(y.clone(), x, dB, dA, scaling, point)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():  # few tokens are multiplied otherwise
+        got = add_update(y.clone(), x, dB, dA, scaling, point)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_factors_without_an_anchor_are_returned_as_they_are():
@@ -59,11 +62,28 @@ def test_factors_without_an_anchor_are_returned_as_they_are():
 
 @pytest.mark.parametrize("anchor", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_zero_deviation_gives_y_bit_for_bit(anchor, dtype):
+@pytest.mark.parametrize("tokens", [4, 1])
+def test_zero_deviation_gives_y_bit_for_bit(anchor, dtype, tokens):
     dB, dA, point = make(6, 5, 3, dtype=dtype, anchor=anchor)
-    y, x = torch.randn(4, 6, dtype=dtype), torch.randn(4, 5, dtype=dtype)
-    got = add_update(y.clone(), x, torch.zeros_like(dB), torch.zeros_like(dA), 2.0, point)
-    assert torch.equal(got, y)
+    y, x = torch.randn(tokens, 6, dtype=dtype), torch.randn(tokens, 5, dtype=dtype)
+    nothing = torch.zeros_like(dB), torch.zeros_like(dA)
+    assert torch.equal(add_update(y.clone(), x, *nothing, 2.0, point), y)
+    with torch.no_grad():
+        assert torch.equal(add_update(y.clone(), x, *nothing, 2.0, point), y)
+
+
+@pytest.mark.parametrize("anchor", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_few_tokens_over_a_base_of_another_dtype(anchor, dtype):
+    dB, dA, point = make(48, 32, 8, dtype=torch.float32, anchor=anchor)
+    y, x = torch.randn(2, 48, dtype=dtype), torch.randn(2, 32, dtype=dtype)
+    expected = y.double() + x.double() @ dense(dB, dA, 0.5, point).T
+    with torch.no_grad():
+        got = add_update(y.clone(), x, dB, dA, 0.5, point)
+    assert got.dtype == dtype
+    # One rounding of the update and one of the sum, whatever the size of their parts.
+    bound = torch.finfo(dtype).eps * (y.double().abs() + expected.abs()).max()
+    assert float((got.double() - expected).abs().max()) <= float(bound)
 
 
 # ---- gradients -----------------------------------------------------------------------------------

@@ -114,7 +114,33 @@ def add_update(
         left, right = anchored(dB, dA, anchor)
         update = F.linear(F.linear(x.to(y.dtype), right.to(y.dtype)), (left * scaling).to(y.dtype))
         return y + update
+    if not torch.is_grad_enabled() and x.shape[:-1].numel() <= dA.shape[0]:
+        return _add_to_few(y, x, dB, dA, scaling, anchor)
     return _AddUpdate.apply(y, x, dB, dA, scaling, anchor)  # pyright: ignore[reportReturnType]
+
+
+def _add_to_few(
+    y: Tensor,
+    x: Tensor,
+    dB: Tensor,
+    dA: Tensor,
+    scaling: float | Tensor,
+    anchor: Anchor | None,
+) -> Tensor:
+    """The product of few tokens where no gradient is wanted, as in a generation's step.
+
+    To stack and round the factors would cost more than to multiply by each, in its own dtype.
+    """
+    inputs = x.reshape(-1, x.shape[-1]).to(dA.dtype)
+    inner = h = inputs @ dA.T
+    if anchor is not None:
+        phi = anchor.phi_in
+        h = torch.addcmul(h.to(phi.dtype), anchor.beta.to(phi.dtype), inputs.to(phi.dtype) @ phi)
+    update = h.to(dB.dtype) @ dB.T
+    if anchor is not None:
+        phi = anchor.phi_out
+        update = update + (anchor.beta.to(phi.dtype) * inner.to(phi.dtype)) @ phi.T
+    return y.add_((update * scaling).to(y.dtype).view_as(y))
 
 
 class _AddUpdate(torch.autograd.Function):

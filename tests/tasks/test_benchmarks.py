@@ -10,9 +10,9 @@ import pytest
 from loram.tasks import commonsense, gsm8k, math_words
 from loram.tasks import math as math_task
 from loram.tasks.commonsense_hub import HUB
+from loram.tasks.errors import DataError
 from loram.tasks.parting import part
 from loram.tasks.programs import humaneval, mbpp
-from loram.tasks.sources import DataError
 from loram.tasks.task import Choice, Example, Request
 
 

@@ -194,7 +194,7 @@ def hub(monkeypatch):
 
 def test_a_name_is_not_looked_up_without_the_hub_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)  # import raises
-    with pytest.raises(DataError, match=r"'no/such' is neither wordmath nor .*loram\[hub\]"):
+    with pytest.raises(DataError, match=r"'no/such' is not an existing file .*loram\[hub\]"):
         read("no/such")
 
 

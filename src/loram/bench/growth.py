@@ -6,6 +6,7 @@ loram bench growth --dtype bfloat16 --largest 16384
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -122,9 +123,9 @@ def _rows(curves: Mapping[str, Sequence[tuple[float, float]]]) -> list[Row]:
 
 def _picture(settings: BenchSettings, name: str, axis: str, curves: Curves) -> tuple[Path, ...]:
     figure, (axes,) = canvas()
-    for (label, points), (colour, dashes) in zip(curves.items(), _cycle(), strict=False):
+    for (label, points), (colour, dashes, marker) in zip(curves.items(), _cycle(), strict=False):
         sizes, times = zip(*points, strict=True)
-        axes.plot(sizes, times, label=label, color=colour, linestyle=dashes, marker="o")
+        axes.plot(sizes, times, label=label, color=colour, linestyle=dashes, marker=marker)
     sizes = sorted({size for points in curves.values() for size, _ in points})
     top = max(points[-1][1] for points in curves.values())
     first, last = sizes[0], sizes[-1]
@@ -137,6 +138,7 @@ def _picture(settings: BenchSettings, name: str, axis: str, curves: Curves) -> t
     return save(figure, picture), picture.with_suffix(".svg"), data
 
 
-def _cycle() -> Iterator[tuple[str, str]]:
-    while True:
-        yield from CYCLE
+def _cycle() -> Iterator[tuple[str, str, str]]:
+    """Colour, dashes and marker; when the colours are used up, with the next marker."""
+    for marker in cycle("os^D"):
+        yield from ((colour, dashes, marker) for colour, dashes in CYCLE)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loram.tasks.commonsense_hub import HUB
+from loram.tasks.errors import DataError
 from loram.tasks.parting import part
 from loram.tasks.reading import Row, find, need, read_hub, read_rows
-from loram.tasks.sources import DataError
 from loram.tasks.task import Choice, Request, Splits
 
 __all__ = ["PAPER", "choice", "choice_scores", "load"]

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from loram.tasks.errors import DataError
 from loram.tasks.glue_metrics import scorer
 from loram.tasks.rows import hub_splits, read_rows
-from loram.tasks.sources import DataError
 from loram.tasks.task import Labelled, Request, Splits, Task
 
 __all__ = ["GLUE", "SOURCE"]

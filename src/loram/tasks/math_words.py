@@ -11,9 +11,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from loram.tasks.answers import last_number
+from loram.tasks.errors import DataError
 from loram.tasks.parting import part
 from loram.tasks.reading import Row, find, need, read_rows
-from loram.tasks.sources import DataError, as_example
+from loram.tasks.sources import as_example
 from loram.tasks.task import Example, Request, Splits
 
 __all__ = ["PAPER", "SETS", "load", "word_match"]

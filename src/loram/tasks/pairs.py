@@ -2,7 +2,8 @@
 
 from loram.tasks import wordmath
 from loram.tasks.answers import exact_match
-from loram.tasks.sources import DataError, Example, load
+from loram.tasks.errors import DataError
+from loram.tasks.sources import Example, load
 from loram.tasks.task import Request, Splits, Task
 
 __all__ = ["ANSWERS", "load_pairs"]

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from loram.tasks.sources import DataError
+from loram.tasks.errors import DataError
 from loram.tasks.task import Request, Splits
 
 __all__ = ["part"]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loram.tasks.rows import hub_splits, read_rows
-from loram.tasks.sources import DataError
+from loram.tasks.errors import DataError
+from loram.tasks.rows import Located, own_splits
 from loram.tasks.task import Pictured, Request, Splits, Task
 
 __all__ = ["PICTURES", "load_pictures"]
@@ -19,7 +19,6 @@ __all__ = ["PICTURES", "load_pictures"]
 _ASKED = "What is in this image?"
 _PAIRS = (("question", "answer"), ("prompt", "completion"), ("instruction", "output"))
 _ALONE = ("caption", "text", "answer")
-_HELD_OUT_NAMES = ("test", "validation", "valid", "dev", "heldout", "eval")
 _HELD_OUT = 128
 
 
@@ -37,7 +36,11 @@ def load_pictures(request: Request) -> Splits:
             "the task images has no data of its own: name a JSONL file, a folder with train.jsonl "
             "and test.jsonl, or a hub id (--data)"
         )
-    train, test = _read(request.source, request.config)
+    path = Path(request.source)
+    folder = None if not path.exists() else path if path.is_dir() else path.parent
+    of_train, of_test = own_splits(request.source, request.config)
+    train = list(_pictured(of_train, folder))
+    test = None if of_test is None else list(_pictured(of_test, folder))
     rng = random.Random(request.seed)
     train.sort(key=_identity)
     rng.shuffle(train)
@@ -86,42 +89,18 @@ def _identity(row: Pictured) -> tuple[str, str, str]:
     return (row.where if not isinstance(row.image, str) else row.image, row.question, row.answer)
 
 
-def _read(source: str, config: str | None) -> tuple[list[Pictured], list[Pictured] | None]:
-    path = Path(source)
-    if path.is_file():
-        return list(_of_file(path)), None
-    if path.is_dir():
-        files = {file.stem: file for file in sorted(path.glob("*.jsonl"))}
-        if "train" not in files:
-            raise DataError(
-                f"{path}: expected train.jsonl (and test.jsonl or validation.jsonl), found "
-                f"{sorted(files) or 'no .jsonl file'}"
-            )
-        held_out = next((files[name] for name in _HELD_OUT_NAMES if name in files), None)
-        return list(_of_file(files["train"])), list(_of_file(held_out)) if held_out else None
-    splits = hub_splits(source, config)
-    if "train" not in splits:
-        raise DataError(f"{source}: expected a train split, got {sorted(splits)}")
-    name = next((name for name in _HELD_OUT_NAMES if name in splits), None)
-    held_out = None if name is None else list(_of_hub(splits[name], source))
-    return list(_of_hub(splits["train"], source)), held_out
-
-
-def _of_file(file: Path) -> Iterator[Pictured]:
-    for where, row in read_rows(file):
+def _pictured(rows: Iterable[Located], folder: Path | None) -> Iterator[Pictured]:
+    """Rows of files in `folder` name their images; those of the hub hold them."""
+    for where, row in rows:
         image, question, answer = _fields(row, where)
-        if not isinstance(image, str):
-            raise DataError(f"{where}: expected the path of one image in 'image', got {image!r}")
-        path = (file.parent / image).resolve()
-        if not path.is_file():
-            raise DataError(f"{where}: there is no image {path}")
-        yield Pictured(str(path), question, answer, where)
-
-
-def _of_hub(rows: Iterable[Any], source: str) -> Iterator[Pictured]:
-    for number, row in enumerate(rows, start=1):
-        where = f"{source}, row {number}"
-        yield Pictured(*_fields(row, where), where)
+        if folder is not None:
+            if not isinstance(image, str):
+                raise DataError(f"{where}: expected the path of one image, got {image!r}")
+            path = (folder / image).resolve()
+            if not path.is_file():
+                raise DataError(f"{where}: there is no image {path}")
+            image = str(path)
+        yield Pictured(image, question, answer, where)
 
 
 def _fields(row: Any, where: str) -> tuple[Any, str, str]:

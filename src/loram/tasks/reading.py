@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from loram.tasks.errors import DataError
 from loram.tasks.rows import hub_splits
 from loram.tasks.rows import read_rows as read_lines
-from loram.tasks.sources import DataError, as_example
+from loram.tasks.sources import as_example
 from loram.tasks.task import Example
 
 __all__ = ["Row", "answered", "as_examples", "find", "need", "read_hub", "read_pair", "read_rows"]

@@ -1,16 +1,59 @@
 """Rows of a data set, as they lie in a JSONL file or on the hub."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loram.tasks.sources import DataError
+from loram.tasks.errors import DataError
 
-__all__ = ["hub_splits", "read_rows"]
+__all__ = ["Located", "hub_splits", "own_splits", "read_rows"]
+
+Located = tuple[str, Any]
+"""Where a row stands, for errors, and the row."""
+
+_HELD_OUT_NAMES = ("test", "validation", "valid", "dev", "heldout", "eval")
 
 
-def read_rows(file: Path) -> Iterator[tuple[str, Any]]:
+def own_splits(
+    source: str, config: str | None
+) -> tuple[Iterable[Located], Iterable[Located] | None]:
+    """Rows to train on and to judge by, of a JSONL file or folder, or a data set on the hub.
+
+    A folder holds `train.jsonl` and `test.jsonl` (or validation, dev, heldout).
+
+    Returns:
+        train, held out; the second is None for a single file or a data set with only a train split.
+
+    Raises:
+        DataError: nothing there, no train split, or a malformed file; the last while reading.
+    """
+    path = Path(source)
+    if path.is_file():
+        return read_rows(path), None
+    if path.exists():
+        files = {file.stem: file for file in sorted(path.glob("*.jsonl"))}
+        if "train" not in files:
+            raise DataError(
+                f"{path}: expected train.jsonl (and test.jsonl or validation.jsonl), found "
+                f"{sorted(files) or 'no .jsonl file'}"
+            )
+        file = next((files[name] for name in _HELD_OUT_NAMES if name in files), None)
+        return read_rows(files["train"]), None if file is None else read_rows(file)
+    splits = hub_splits(source, config)
+    if "train" not in splits:
+        raise DataError(f"{source}: expected a train split, got {sorted(splits)}")
+    name = next((name for name in _HELD_OUT_NAMES if name in splits), None)
+    held_out = None if name is None else _of_hub(splits[name], source)
+    return _of_hub(splits["train"], source), held_out
+
+
+def _of_hub(rows: Iterable[Any], source: str) -> Iterator[Located]:
+    for number, row in enumerate(rows, start=1):
+        yield f"{source}, row {number}", row
+
+
+def read_rows(file: Path) -> Iterator[Located]:
     """(where it stands, the parsed line) of every line that is not blank.
 
     Raises:

@@ -5,14 +5,14 @@
 >>> load("openai/gsm8k", ...)                                        # pip install 'loram[hub]'
 """
 
-import json
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from loram.tasks import wordmath
+from loram.tasks.errors import DataError
+from loram.tasks.rows import Located, own_splits
 from loram.tasks.task import Example
 
 __all__ = ["Data", "DataError", "Example", "as_example", "load"]
@@ -27,11 +27,6 @@ _FIELDS = (
     ("input", "output"),
     ("problem", "solution"),
 )
-_HELD_OUT_NAMES = ("test", "validation", "valid", "dev", "heldout", "eval")
-
-
-class DataError(ValueError):
-    """The data can't be used as it is; the message says what was expected and what came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +69,9 @@ def load(
             return Data("wordmath", made, _made("test", held_out_size, seed))
         except ValueError as error:
             raise DataError(f"wordmath: {error}") from error
-    path = Path(source)
-    if path.exists():
-        train, held_out = _from_files(path)
-    else:
-        train, held_out = _from_hub(source, config)
+    of_train, of_held_out = own_splits(source, config)
+    train = _examples(of_train)
+    held_out = None if of_held_out is None else _examples(of_held_out)
     rng = random.Random(seed)
     if held_out is None:
         rng.shuffle(train)
@@ -102,66 +95,8 @@ def _made(split: wordmath.Split, size: int, seed: int) -> list[Example]:
     return [Example(p.question, p.answer) for p in wordmath.generate(split, size, seed=seed)]
 
 
-def _from_files(path: Path) -> tuple[list[Example], list[Example] | None]:
-    if path.is_file():
-        return _read(path), None
-    files = {file.stem: file for file in sorted(path.glob("*.jsonl"))}
-    if "train" not in files:
-        raise DataError(
-            f"{path}: expected train.jsonl (and test.jsonl or validation.jsonl), found "
-            f"{sorted(files) or 'no .jsonl file'}"
-        )
-    held_out = next((files[name] for name in _HELD_OUT_NAMES if name in files), None)
-    return _read(files["train"]), _read(held_out) if held_out else None
-
-
-def _read(file: Path) -> list[Example]:
-    examples: list[Example] = []
-    try:
-        # Not splitlines: a question may hold a line separator of its own, such as U+2028.
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: expected a UTF-8 JSONL file ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{file}, line {number}: expected a JSON object ({error})") from error
-        examples.append(as_example(row, f"{file}, line {number}"))
-    if not examples:
-        raise DataError(f"{file}: expected one JSON object a line, the file has none")
-    return examples
-
-
-def _from_hub(source: str, config: str | None) -> tuple[list[Example], list[Example] | None]:
-    try:
-        import datasets  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise DataError(
-            f"{source!r} is neither wordmath nor an existing file or folder; to read it as a data "
-            "set from the hub, pip install 'loram[hub]'"
-        ) from None
-    try:
-        splits: Any = datasets.load_dataset(source, config)
-    except Exception as error:  # the hub client's errors have no common base
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"{source!r} is neither wordmath nor an existing path, and the hub gave no such data "
-            f"set ({first}). If it has several configurations, name one with --data-config"
-        ) from error
-    if "train" not in splits:
-        raise DataError(f"{source}: expected a train split, got {sorted(splits)}")
-    held_out = next((name for name in _HELD_OUT_NAMES if name in splits), None)
-    return (
-        _examples(splits["train"], source),
-        _examples(splits[held_out], source) if held_out else None,
-    )
-
-
-def _examples(rows: Iterable[Mapping[str, Any]], where: str) -> list[Example]:
-    return [as_example(row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)]
+def _examples(rows: Iterable[Located]) -> list[Example]:
+    return [as_example(row, where) for where, row in rows]
 
 
 def as_example(row: Any, where: str) -> Example:

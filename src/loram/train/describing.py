@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from loram.peft.attach import TaskType
-from loram.tasks.sources import DataError
+from loram.tasks.errors import DataError
 from loram.tasks.task import Pictured, Task
 from loram.train.answering import request_of
 from loram.train.encode import IGNORED, Collate

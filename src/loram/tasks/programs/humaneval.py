@@ -6,9 +6,9 @@ file, and there is no validation (tune on MBPP's).
 
 from pathlib import Path
 
+from loram.tasks.errors import DataError
 from loram.tasks.parting import part
 from loram.tasks.reading import Row, as_examples, find, need, read_hub, read_rows
-from loram.tasks.sources import DataError
 from loram.tasks.task import Program, Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "load", "program"]

@@ -7,9 +7,9 @@ The sanitised set is a checked subset with the same numbers.
 
 from pathlib import Path
 
+from loram.tasks.errors import DataError
 from loram.tasks.parting import part
 from loram.tasks.reading import Row, find, need, read_hub, read_rows
-from loram.tasks.sources import DataError
 from loram.tasks.task import Program, Request, Splits
 
 __all__ = ["PAPER", "SOURCE", "load", "program"]
