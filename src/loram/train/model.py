@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 
-from loram.train import minilm, smollm2
+from loram.train import minilm, smollm2, smollm2_lite0
 
 __all__ = [
     "EMBEDDED",
@@ -23,7 +23,7 @@ __all__ = [
     "resolve",
 ]
 
-EMBEDDED = {"smollm2": smollm2, "minilm": minilm}
+EMBEDDED = {"smollm2": smollm2, "minilm": minilm, "smollm2-lite0": smollm2_lite0}
 """Models that come with a PyPI wheel, by name."""
 
 
@@ -115,7 +115,7 @@ def load_seeing(name: str, dtype: torch.dtype) -> Seeing:
     """Load a model that answers to images in words, and its processor.
 
     Args:
-        name: a folder, or a hub id.
+        name: an embedded model (`smollm2-lite0`), a folder, or a hub id.
         dtype: of the base weights; the projector, which is trained whole, is float32.
 
     Raises:

@@ -25,7 +25,10 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str = Field("answers", description="a row of the command tasks, such as glue/mrpc")
-    model: str = Field("smollm2", description="hub id, folder, or the embedded smollm2 or minilm")
+    model: str = Field(
+        "smollm2",
+        description="hub id, folder, or an embedded one: smollm2, minilm, smollm2-lite0 (sees)",
+    )
     data: str | None = Field(
         None,
         description="hub id, JSONL file or folder, or wordmath; by default the task's own",
