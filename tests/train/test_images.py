@@ -1,6 +1,7 @@
 """Runs on images: a model that sees, its language model adapted and its projector trained whole."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from conftest import make_tokenizer
-from loram.methods import METHODS
 from loram.tasks import DataError
+from loram.tasks.pictures import load_pictures
+from loram.tasks.task import Request
 from loram.train import TrainSettings, run
 from loram.train.kinds import prepare
 from loram.train.matching import layer_starts
@@ -132,8 +134,13 @@ def test_it_learns_what_is_in_the_image(llava, pictures, tmp_path):
     assert [each["after"] for each in answers] == [each["reference"] for each in answers]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains_the_language_model_and_reloads(llava, pictures, tmp_path, name):
+# One of each way to start and to save; all rows of the table are tested on language models alone.
+WAYS = ("full", "lora", "pissa", "milora", "eva", "corda-ipm", "lora-ga", "lora-one")
+FORMS = ("loram", "loram-residual", "loram-track-lora-ga")
+
+
+@pytest.mark.parametrize("name", WAYS + FORMS)
+def test_a_method_trains_the_language_model_and_reloads(llava, pictures, tmp_path, name):
     settings = settings_of(llava, pictures, method=name, **QUICK)
     out = tmp_path / "out"
     found = run(settings, out)
@@ -219,7 +226,8 @@ def one(folder: Path, **changes: Any) -> Path:
     ("changes", "said"),
     [
         ({"image": "gone.png"}, r"train.jsonl, line 2: there is no image .*gone.png"),
-        ({"image": ["a.png", "a.png"]}, "line 2: expected the path of one image"),
+        ({"image": ["a.png", 3]}, "line 2: expected the path of an image, got 3"),
+        ({"image": []}, "line 2: expected an image, or several, in 'image', got none"),
         (
             {"image": None},
             r"line 2: expected an object with image, .* got \['answer', 'question'\]",
@@ -275,10 +283,42 @@ def test_an_image_that_is_judged_is_never_trained_on(llava, pictures, tmp_path):
     job = prepare(
         settings_of(llava, file, validation_size=8, held_out_size=8, answers=0), torch.float32
     )
-    seen = {row.source.image for row in job.train}
+    seen = {image for row in job.train for image in row.source.images}
     for judged in (job._judged["after"], job._judged["validation"]):
         assert len(judged) == 8
-        assert seen.isdisjoint(row.source.image for row in judged)
+        assert seen.isdisjoint(image for row in judged for image in row.source.images)
+
+
+@pytest.mark.parametrize("prompt", ["chat", "plain"])
+def test_a_question_about_two_images(llava, pictures, tmp_path, prompt):
+    """Which of two images is red: the answer depends on their order."""
+    lines = [json.loads(line) for line in (pictures / "train.jsonl").read_text().splitlines()]
+    paths = [str(pictures / line["image"]) for line in lines]
+    pairs = [
+        {"images": [paths[i], paths[i + 1]], "question": "Which?", "answer": lines[i]["answer"]}
+        for i in range(0, len(paths) - 1, 2)
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    sizes = {"validation_size": 2, "held_out_size": 2, "answers": 2}
+    settings = settings_of(llava, file, prompt=prompt, steps=2, save_every=0, **sizes)
+    job = prepare(settings, torch.float32)
+    batch = job.collate(job.train[:2])
+    per_image = sum(token == job._mark for token in job.train[0].input_ids) // 2
+    assert int((batch["input_ids"] == job._mark).sum()) == 4 * per_image
+    assert batch["pixel_values"].shape[0] == 4
+    found = run(settings, tmp_path / "out")["metrics"]["test"]
+    assert found.keys() == {"loss", "exact_match", "chrf"}
+
+
+def test_two_images_share_a_row_and_so_a_split(pictures, tmp_path):
+    paths = [str(pictures / f"{i}.png") for i in range(6)]
+    rows = [{"images": pair, "caption": "two"} for pair in pairwise(paths)]
+    file = tmp_path / "chain.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = load_pictures(Request(str(file), None, None, 0, 1, 0))
+    judged = set(splits.test[0].images)
+    assert all(judged.isdisjoint(row.images) for row in splits.train)
 
 
 def test_labels_have_no_projector_and_images_have():

@@ -42,8 +42,12 @@ def train(model: nn.Module, steps: int = 3, lr: float = 3e-3) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("name", ["flux", "sd"])
-@pytest.mark.parametrize("method", WITHOUT_DATA)
+# All rows on transformers; on UNets one of each way to start.
+UNETS = ("lora", "pissa", "olora", "orthogonal", "loram", "loram-residual")
+STARTS = [("flux", method) for method in WITHOUT_DATA] + [("sd", method) for method in UNETS]
+
+
+@pytest.mark.parametrize(("name", "method"), STARTS)
 def test_every_method_starts_at_the_pretrained_model_and_trains(name, method):
     row = METHODS[method]
     make = tiny.MODELS[name]

@@ -1,8 +1,8 @@
 """Images with a question each and its answer, for models that read images and write text.
 
 A JSONL line is `{"image": "cats/1.png", "question": "What is this?", "answer": "A cat."}`, the path
-relative to its file; `text` or `caption` alone stands for an answer to `What is in this image?`. On
-the hub the column `image` holds decoded images.
+relative to its file; several images are a list (`images`). `text` or `caption` alone stands for an
+answer to `What is in this image?`. On the hub the column holds decoded images.
 """
 
 import random
@@ -16,6 +16,7 @@ from loram.tasks.task import Pictured, Request, Splits, Task
 
 __all__ = ["PICTURES", "load_pictures"]
 
+_IMAGES = ("image", "images")
 _ASKED = "What is in this image?"
 _PAIRS = (("question", "answer"), ("prompt", "completion"), ("instruction", "output"))
 _ALONE = ("caption", "text", "answer")
@@ -76,38 +77,44 @@ def _split(rows: list[Pictured], size: int) -> tuple[list[Pictured], list[Pictur
 
 
 def _without(rows: list[Pictured], judged: list[Pictured]) -> list[Pictured]:
-    seen = {_key(row) for row in judged}
-    return [row for row in rows if _key(row) not in seen]
+    seen = {key for row in judged for key in _keys(row)}
+    return [row for row in rows if seen.isdisjoint(_keys(row))]
 
 
-def _key(row: Pictured) -> object:
-    return row.image if isinstance(row.image, str) else id(row.image)
+def _keys(row: Pictured) -> set[object]:
+    return {image if isinstance(image, str) else id(image) for image in row.images}
 
 
 def _identity(row: Pictured) -> tuple[str, str, str]:
     """An order that does not depend on that of the files' lines; of the hub, on its rows."""
-    return (row.where if not isinstance(row.image, str) else row.image, row.question, row.answer)
+    paths = [image for image in row.images if isinstance(image, str)]
+    return ("\n".join(paths) or row.where, row.question, row.answer)
 
 
 def _pictured(rows: Iterable[Located], folder: Path | None) -> Iterator[Pictured]:
     """Rows of files in `folder` name their images; those of the hub hold them."""
     for where, row in rows:
-        image, question, answer = _fields(row, where)
+        images, question, answer = _fields(row, where)
         if folder is not None:
-            if not isinstance(image, str):
-                raise DataError(f"{where}: expected the path of one image, got {image!r}")
-            path = (folder / image).resolve()
-            if not path.is_file():
-                raise DataError(f"{where}: there is no image {path}")
-            image = str(path)
-        yield Pictured(image, question, answer, where)
+            images = tuple(_found(image, folder, where) for image in images)
+        yield Pictured(images, question, answer, where)
 
 
-def _fields(row: Any, where: str) -> tuple[Any, str, str]:
+def _found(image: Any, folder: Path, where: str) -> str:
+    if not isinstance(image, str):
+        raise DataError(f"{where}: expected the path of an image, got {image!r}")
+    path = (folder / image).resolve()
+    if not path.is_file():
+        raise DataError(f"{where}: there is no image {path}")
+    return str(path)
+
+
+def _fields(row: Any, where: str) -> tuple[tuple[Any, ...], str, str]:
     keys = sorted(map(str, row)) if isinstance(row, Mapping) else []
     pair = next((pair for pair in _PAIRS if pair[0] in keys and pair[1] in keys), None)
     alone = next((name for name in _ALONE if name in keys), None)
-    if "image" not in keys or (pair is None and alone is None):
+    column = next((name for name in _IMAGES if name in keys), None)
+    if column is None or (pair is None and alone is None):
         raise DataError(
             f"{where}: expected an object with image, and question and answer, or caption; got "
             f"{keys or type(row).__name__}"
@@ -115,7 +122,10 @@ def _fields(row: Any, where: str) -> tuple[Any, str, str]:
     question, answer = (_ASKED, row[alone]) if pair is None else (row[pair[0]], row[pair[1]])
     if not isinstance(question, str) or not isinstance(answer, str) or not answer.strip():
         raise DataError(f"{where}: expected text to ask and to learn, got {question!r}, {answer!r}")
-    return row["image"], question, answer
+    images = row[column] if isinstance(row[column], list | tuple) else [row[column]]
+    if not images:
+        raise DataError(f"{where}: expected an image, or several, in {column!r}, got none")
+    return tuple(images), question, answer
 
 
 PICTURES = Task(

@@ -39,16 +39,16 @@ class Labelled(NamedTuple):
 
 
 class Pictured(NamedTuple):
-    """An image, a question about it, the answer a model should write, and where it stands.
+    """Images, a question about them, the answer a model should write, and where it stands.
 
     Attributes:
-        image: a path, or a decoded image.
+        images: of the question, in its order: paths, or decoded images.
         question: of the user.
         answer: the right one.
         where: file and line, for messages.
     """
 
-    image: Any
+    images: tuple[Any, ...]
     question: str
     answer: str
     where: str

@@ -25,12 +25,12 @@ __all__ = ["Describing", "EncodedPicture"]
 
 
 class EncodedPicture(NamedTuple):
-    """Tokens of a question and its answer, with the image's places among them.
+    """Tokens of a question and its answer, with the images' places among them.
 
     Attributes:
         input_ids: question, answer and end token.
-        labels: −100 on the question and the image.
-        prompt: the question as text, with the image's mark.
+        labels: −100 on the question and the images.
+        prompt: the question as text, with a mark for each image.
         source: what it was made of.
     """
 
@@ -75,7 +75,7 @@ class Describing:
         }
 
     def judge(self, model: Any, moment: Moment, stage: Stage, *, quick: bool = False) -> Judgement:
-        """Loss per answer token in nats, and `exact_match` over the first `answers`."""
+        """Loss per answer token in nats; over the first `answers`, `exact_match` and `chrf`."""
         rows = self._judged[moment]
         loss = held_out_loss(
             model,
@@ -96,14 +96,18 @@ class Describing:
             written.append(self._answer(model, row))
             tick(1)
         model.train(was_training)
-        exact = sum(each.correct for each in written) / len(written)
-        return Judgement({"loss": loss, "exact_match": exact}, [each._asdict() for each in written])
+        metrics = {
+            "loss": loss,
+            "exact_match": sum(each.correct for each in written) / len(written),
+            "chrf": _overlap(written),
+        }
+        return Judgement(metrics, [each._asdict() for each in written])
 
     @torch.no_grad()
     def _answer(self, model: Any, row: EncodedPicture) -> Written:
         """One at a time: images of different sizes make batches that not every processor pads."""
         batch = self._processor(
-            images=[read_image(row.source)], text=[row.prompt], return_tensors="pt"
+            images=[read_images(row.source)], text=[row.prompt], return_tensors="pt"
         ).to(model.device)
         ids = model.generate(
             **batch,
@@ -121,8 +125,8 @@ class Describing:
         return [self._encode(row) for row in rows]
 
     def _encode(self, row: Pictured) -> EncodedPicture:
-        prompt = self._prompt(row.question)
-        made = self._processor(images=[read_image(row)], text=[prompt], return_tensors="pt")
+        prompt = self._prompt(row)
+        made = self._processor(images=[read_images(row)], text=[prompt], return_tensors="pt")
         question: list[int] = made["input_ids"][0].tolist()
         if self._mark not in question:
             raise DataError(
@@ -134,21 +138,22 @@ class Describing:
         limit = self._settings.max_length
         if len(question) >= limit:
             raise DataError(
-                f"{row.where}: the image and its question have {len(question)} tokens and "
+                f"{row.where}: its images and question have {len(question)} tokens and "
                 f"max_length is {limit}, so nothing of the answer is left to learn: raise "
                 "--max-length"
             )
         ids = ids[:limit]
         return EncodedPicture(ids, [IGNORED] * len(question) + ids[len(question) :], prompt, row)
 
-    def _prompt(self, question: str) -> str:
+    def _prompt(self, row: Pictured) -> str:
         prompt = self._settings.prompt
         templated = getattr(self._processor, "chat_template", None) is not None
         if prompt == "chat" and not templated:
             raise DataError("this processor has no chat template: use prompt 'plain'")
         if prompt == "plain" or not templated:
-            return f"{self._processor.image_token}\nQuestion: {question}\nAnswer: "
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+            marks = self._processor.image_token * len(row.images)
+            return f"{marks}\nQuestion: {row.question}\nAnswer: "
+        content = [{"type": "image"}] * len(row.images) + [{"type": "text", "text": row.question}]
         messages = [{"role": "user", "content": content}]
         return self._processor.apply_chat_template(messages, add_generation_prompt=True)
 
@@ -160,7 +165,7 @@ class _Collate:
         self._processor, self._pad = processor, Collate(pad_token_id)
 
     def __call__(self, batch: Sequence[EncodedPicture]) -> Mapping[str, Tensor]:
-        images = [[read_image(row.source)] for row in batch]
+        images = [read_images(row.source) for row in batch]
         prompts = [row.prompt for row in batch]
         made = self._processor(images=images, text=prompts, padding=True, return_tensors="pt")
         of_images = {
@@ -171,25 +176,39 @@ class _Collate:
         return self._pad(batch) | of_images
 
 
-def read_image(row: Pictured) -> Any:
-    """The image in RGB.
+def read_images(row: Pictured) -> list[Any]:
+    """The images of a question in RGB.
 
     Raises:
-        DataError: it can't be read, or has no pixels; says which.
+        DataError: one can't be read, or has no pixels; says which.
     """
+    return [_read(image, row.where) for image in row.images]
+
+
+def _read(image: Any, where: str) -> Any:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise DataError("images need Pillow: pip install 'loram[vision]'") from None
-    name = row.image if isinstance(row.image, str) else row.where
+    name = image if isinstance(image, str) else type(image).__name__
     try:
-        image = row.image if isinstance(row.image, Image.Image) else Image.open(Path(row.image))
-        image = image.convert("RGB")
+        opened = image if isinstance(image, Image.Image) else Image.open(Path(image))
+        opened = opened.convert("RGB")
     except (OSError, UnidentifiedImageError, TypeError, ValueError, SyntaxError) as error:
-        raise DataError(f"{row.where}: can't read the image {name} ({error})") from error
-    if 0 in image.size:
-        raise DataError(f"{row.where}: the image {name} has no pixels: {image.size}")
-    return image
+        raise DataError(f"{where}: can't read the image {name} ({error})") from error
+    if 0 in opened.size:
+        raise DataError(f"{where}: the image {name} has no pixels: {opened.size}")
+    return opened
+
+
+def _overlap(written: Sequence[Written]) -> float:
+    """chrF of the corpus, 0 to 100: n-grams of characters in common (Popović 2015)."""
+    try:
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError:
+        raise DataError("answers need sacrebleu: pip install 'loram[vision]'") from None
+    found = [each.written for each in written]
+    return CHRF().corpus_score(found, [[each.reference for each in written]]).score
 
 
 def _plain(text: str) -> str:
