@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 __all__ = [
+    "claim_folder",
     "is_leftover",
     "read_object",
     "staged_file",
@@ -90,3 +91,29 @@ def staged_folder(target: Path) -> Generator[Path]:
                 raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder of a run, with its settings in it; nothing if it is there with just these.
+
+    Raises:
+        ValueError: it has other settings, is no run, or can't be made; says what to do.
+    """
+    known = out / "settings.json"
+    if known.exists():
+        theirs = read_object(known)
+        changed = sorted(k for k in {*theirs, *settings} if theirs.get(k) != settings.get(k))
+        if changed:
+            raise ValueError(
+                f"{out} belongs to a run with other settings ({', '.join(changed)}): name another "
+                "folder, or remove it"
+            )
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        others = [path for path in out.iterdir() if not is_leftover(path)]
+    except OSError as error:
+        raise ValueError(f"can't make {out} ({error}): name another folder") from error
+    if others:
+        raise ValueError(f"{out} exists and is not a run: name another folder")
+    write_json(known, settings)

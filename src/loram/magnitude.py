@@ -78,7 +78,7 @@ class MeanSquare:
         self._entries, self._seen = entries, 0
         wide = dtype if dtype == torch.float64 else torch.float32
         self._norms = torch.empty(entries // _RUN, dtype=wide, device=device)
-        # Float32 is read as it is; what is narrower is widened, in memory that is used again: asking
+        # Float32 is read as it is; what is narrower is widened in memory that is used again: to ask
         # for it anew each time costs half as much as the reading.
         runs = 0 if dtype == wide else min(_PART, entries) // _RUN
         self._widened = torch.empty((runs, _RUN), dtype=wide, device=device)

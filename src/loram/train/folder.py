@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from transformers.trainer_utils import get_last_checkpoint
 
-from loram.files import is_leftover, read_object, write_json
+from loram.files import claim_folder, read_object, write_json
 from loram.train.errors import DivergedError, RunError
 from loram.train.settings import TrainSettings
 
@@ -57,25 +57,10 @@ def open_folder(settings: BaseModel, out: Path) -> dict[str, Any] | None:
         DivergedError: the run was here before, and diverged.
         RunError: the folder belongs to other settings, or can't be used.
     """
-    known = out / "settings.json"
-    mine = settings.model_dump()
-    if known.exists():
-        theirs = read_json(known)
-        if theirs != mine:
-            changed = sorted(k for k in {*theirs, *mine} if theirs.get(k) != mine.get(k))
-            raise RunError(
-                f"{out} belongs to a run with other settings ({', '.join(changed)}): name another "
-                "folder, or remove it"
-            )
-    else:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            others = [path for path in out.iterdir() if not is_leftover(path)]
-        except OSError as error:
-            raise RunError(f"can't make {out} ({error}): name another folder") from error
-        if others:
-            raise RunError(f"{out} exists and is not a run: name another folder")
-        write_json(known, mine)
+    try:
+        claim_folder(out, settings.model_dump())
+    except ValueError as error:
+        raise RunError(str(error)) from error
     diverged = out / _DIVERGED
     if diverged.exists():
         marked = read_json(diverged)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from loram.files import is_leftover, read_object, staged_file, write_json
+from loram.files import claim_folder, read_object, staged_file
 from loram.recommend.errors import RecommendError
 
 __all__ = [
@@ -45,24 +45,10 @@ def open_run(settings: dict[str, Any], out: Path) -> dict[str, Any] | None:
     Raises:
         RecommendError: the folder belongs to something else.
     """
-    known = out / "settings.json"
-    if known.exists():
-        theirs = read_json(known)
-        if theirs != settings:
-            changed = [k for k in {**theirs, **settings} if theirs.get(k) != settings.get(k)]
-            raise RecommendError(
-                f"{out} belongs to a run with other settings ({', '.join(sorted(changed))}): name "
-                "another folder, or remove it"
-            )
-    else:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            others = [path for path in out.iterdir() if not is_leftover(path)]
-        except OSError as error:
-            raise RecommendError(f"can't make {out} ({error}): name another folder") from error
-        if others:
-            raise RecommendError(f"{out} exists and is not a run: name another folder")
-        write_json(known, settings)
+    try:
+        claim_folder(out, settings)
+    except ValueError as error:
+        raise RecommendError(str(error)) from error
     results = out / "results.json"
     return read_json(results) if results.exists() else None
 
