@@ -27,7 +27,7 @@ class Lite0Config(EfficientNetConfig):
     model_type = "efficientnet_lite0"
 
     def __init__(self, **settings: Any) -> None:
-        lite0 = {
+        lite0: dict[str, Any] = {
             "width_coefficient": 1.0,
             "depth_coefficient": 1.0,
             "hidden_dim": 1280,
@@ -55,7 +55,9 @@ class Lite0(EfficientNetModel):
         """Stay in evaluation mode."""
         return super().train(False)
 
-    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, pixel_values: Tensor, **_: Any
+    ) -> BaseModelOutputWithPooling:
         """Tokens row by row, as the one hidden state that LLaVA chooses from."""
         features: Tensor = self.encoder(self.embeddings(pixel_values)).last_hidden_state
         tokens = features.flatten(2).transpose(1, 2)
