@@ -21,7 +21,7 @@ from loram.peft.spec import DEVIATION
 __all__ = ["Removed", "forget", "give_back", "removed_from", "take_out"]
 
 _ATTRIBUTE = "_loram_removed"
-_ENTRIES = 1 << 20  # of a block: read, changed and written while it is in a cache
+_ENTRIES = 1 << 21  # of a block: widened, changed and narrowed while it is in a cache
 
 
 @dataclass
@@ -138,15 +138,15 @@ def forget(layer: LoraModule) -> None:
 
 @torch.no_grad()
 def _add(weight: Tensor, left: Tensor, right: Tensor) -> None:
-    """weight += left @ right in place, in the factors' dtype, some rows at a time."""
+    """weight += left @ right in place, in the factors' dtype; what is narrower by blocks of rows."""
     data = weight.data
     if not data.is_contiguous() and data.T.is_contiguous():  # Conv1D: by the rows that are stored
         data, left, right = data.T, right.T, left.T
+    if data.dtype == left.dtype:
+        data.addmm_(left, right)
+        return
     rows = max(1, _ENTRIES // data.shape[1])
-    # What is narrower is widened in one buffer: fresh memory for each block costs more.
-    wide = None if data.dtype == left.dtype else torch.empty_like(data[:rows], dtype=left.dtype)
+    # One buffer: fresh memory for each block costs more.
+    wide = torch.empty_like(data[:rows], dtype=left.dtype)
     for block, part in zip(data.split(rows), left.split(rows), strict=True):
-        if wide is None:
-            block.addmm_(part, right)
-        else:
-            block.copy_(wide[: len(block)].copy_(block).addmm_(part, right))
+        block.copy_(wide[: len(block)].copy_(block).addmm_(part, right))
