@@ -138,7 +138,7 @@ def forget(layer: LoraModule) -> None:
 
 @torch.no_grad()
 def _add(weight: Tensor, left: Tensor, right: Tensor) -> None:
-    """weight += left @ right in place, in the factors' dtype; what is narrower by blocks of rows."""
+    """weight += left @ right in place, in the factors' dtype; a narrower weight by blocks."""
     data = weight.data
     if not data.is_contiguous() and data.T.is_contiguous():  # Conv1D: by the rows that are stored
         data, left, right = data.T, right.T, left.T
