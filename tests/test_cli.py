@@ -200,7 +200,7 @@ def test_train_from_end_to_end_and_read_again(command, tiny, tmp_path):
     ("words", "message"),
     [
         (["--model", "no/such"], "can't load the name 'no/such'"),
-        (["--data", "no/such"], "'no/such' is neither wordmath"),
+        (["--data", "no/such"], "'no/such' is not an existing path"),
         (["--method", "loram(gain=oops)"], "--method: .*gain=oops is not one of"),
         (["--method", "foo"], "foo"),
         (["--method", "pisa"], "Did you mean pissa"),

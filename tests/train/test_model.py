@@ -89,7 +89,7 @@ def spoil(path: Path, how: str) -> None:
 def test_a_spoilt_folder_is_refused_in_one_line(copy, how):
     spoil(copy, how)
     with pytest.raises(
-        ModelError, match=f"the folder '{copy}'.*Expected smollm2, minilm, a folder"
+        ModelError, match=f"the folder '{copy}'.*Expected smollm2, minilm, smollm2-lite0, a folder"
     ) as caught:
         load_pretrained(str(copy), torch.float32)
     assert "\n" not in str(caught.value)
@@ -97,7 +97,9 @@ def test_a_spoilt_folder_is_refused_in_one_line(copy, how):
 
 @pytest.mark.parametrize("name", ["no/such-model", "nonsense", "a/b/c", "smollm", "", "/no/such"])
 def test_an_unknown_name_is_refused_in_one_line(name):
-    with pytest.raises(ModelError, match=f"'{name}'.*Expected smollm2, minilm, a folder") as caught:
+    with pytest.raises(
+        ModelError, match=f"'{name}'.*Expected smollm2, minilm, smollm2-lite0, a folder"
+    ) as caught:
         load_pretrained(name, torch.float32)
     assert "\n" not in str(caught.value)
 
