@@ -246,6 +246,40 @@ def test_a_bad_row_is_named(llava, tmp_path, changes, said):
         prepare(settings_of(llava, data, validation_size=0, answers=0), torch.float32)
 
 
+def test_every_bad_image_is_named(llava, tmp_path):
+    data = one(tmp_path, image="broken.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"(?s)^3 of 3 rows .*line 1: .*line 2: .*line 3: "):
+        prepare(settings_of(llava, data, validation_size=0, answers=0), torch.float32)
+
+
+def test_bad_images_are_left_out_if_asked(llava, tmp_path, caplog):
+    data = one(tmp_path, image="broken.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    settings = settings_of(llava, data, validation_size=0, answers=0, skip_bad_images=True)
+    assert len(prepare(settings, torch.float32).train) == 2
+    assert "left out" in caplog.text
+    assert "broken.png" in caplog.text
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(DataError, match="3 of 3 rows have no image that can be read"):
+        prepare(settings, torch.float32)
+
+
+def test_a_batch_of_answers_is_as_one_by_one(llava, pictures):
+    """Prompts of different lengths, padded on the left."""
+
+    def written(batch_size: int) -> list[str]:
+        settings = settings_of(llava, pictures, answers=6, batch_size=batch_size)
+        job = prepare(settings, torch.float32)
+        test = job._judged["after"]
+        longer = [row._replace(prompt="Now, " * (i % 3) + row.prompt) for i, row in enumerate(test)]
+        job._judged["after"] = longer
+        return [each["written"] for each in job.judge(job.model, "after", silent).rows]
+
+    assert written(4) == written(1)
+
+
 def test_a_template_without_a_place_for_the_image_is_refused(pictures, tmp_path):
     blind = make_llava(tmp_path / "blind", "{{ messages[0]['content'][1]['text'] }}")
     with pytest.raises((DataError, ValueError), match=r"image"):

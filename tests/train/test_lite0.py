@@ -24,6 +24,13 @@ def test_a_token_for_each_patch():
     assert out.hidden_states[-1] is out.last_hidden_state
 
 
+def test_takes_a_processors_float32_pixels_in_any_dtype():
+    tower = Lite0(Lite0Config()).to(torch.bfloat16)
+    with torch.no_grad():
+        tokens = tower(torch.randn(1, 3, PATCH_SIZE, PATCH_SIZE)).last_hidden_state
+    assert tokens.dtype == torch.bfloat16
+
+
 def test_stays_in_evaluation_mode():
     tower = Lite0(Lite0Config())
     torch.nn.Sequential(tower).train()

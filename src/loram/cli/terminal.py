@@ -1,7 +1,7 @@
 """What the verbs of `loram` share: the application, the console, tables, options from settings."""
 
 import inspect
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ __all__ = [
     "cell",
     "complain",
     "console",
+    "given",
     "grid",
     "listing",
     "quiet",
@@ -91,6 +92,16 @@ def with_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Call
         return command
 
     return decorate
+
+
+def given(context: typer.Context, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that the user gave: what was left at its default is a recipe's to say."""
+
+    def is_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    return {name: value for name, value in options.items() if is_given(name)}
 
 
 def listing(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], markdown: bool) -> None:

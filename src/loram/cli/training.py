@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from loram.cli.terminal import console, listing, quiet, resumable, with_options
+from loram.cli.terminal import console, given, listing, quiet, resumable, with_options
 from loram.methods import METHODS
 from loram.progress import Bars
 from loram.tasks.table import TASKS
 from loram.train.model import load_pretrained, pick_dtype, resolve
+from loram.train.recipes import recipe as settings_of
 from loram.train.run import run
 from loram.train.settings import TrainSettings
 
@@ -19,10 +20,14 @@ __all__ = ["export", "init", "methods", "tasks", "train"]
 
 @with_options(TrainSettings)
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the run; a killed run goes on from there.")],
     baseline: Annotated[
         Path | None,
         typer.Option(help="A finished run on the same model and data, to take 'before' from."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Named settings as a start, for the task's kind: paper.")
     ] = None,
     **options: Any,
 ) -> None:
@@ -35,7 +40,8 @@ def train(
     `loram train --task glue/mrpc --model minilm --data glue --max-length 128 --out runs/second`,
     on four GPUs `accelerate launch --multi_gpu --num_processes 4 -m loram train …`
     """
-    settings = TrainSettings(**options)
+    start = {} if recipe is None else settings_of(recipe, options["task"])
+    settings = TrainSettings(**{**start, **given(context, options)})
     quiet()
     with resumable(), Bars(console) as bars:
         results = run(settings, out, baseline=baseline, stage=bars)

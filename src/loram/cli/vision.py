@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from loram.cli.terminal import console, quiet, resumable, with_options
+from loram.cli.terminal import console, given, quiet, resumable, with_options
 from loram.progress import Bars
 from loram.vision.settings import DreamBoothSettings
 
@@ -27,9 +27,7 @@ def dreambooth(
     """
     from loram.vision.dreambooth import dreambooth as run
 
-    # What was left at its default is the recipe's to say.
-    given = {name: x for name, x in options.items() if _given(context, name)}
-    settings = DreamBoothSettings(**given)
+    settings = DreamBoothSettings(**given(context, options))
     quiet()
     with resumable(), Bars(console) as bars:
         results = run(settings, out, stage=bars)
@@ -38,8 +36,3 @@ def dreambooth(
     for name in ("saved", "grid"):
         if results[name] is not None:
             console.print(f"{name}: {out / results[name]}", highlight=False, soft_wrap=True)
-
-
-def _given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

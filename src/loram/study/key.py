@@ -10,7 +10,8 @@ from typing import Any
 __all__ = ["content", "run_key"]
 
 # Settings that change what a run writes down or how it is resumed, not its numbers.
-_NOT_HASHED = ("keep", "magnitudes_every", "save_every")
+# Bad images are left out or end the run: one that is done has the same numbers either way.
+_NOT_HASHED = ("keep", "magnitudes_every", "save_every", "skip_bad_images")
 # Settings that may name files here: their content counts, wherever they lie.
 _PATHS = ("data", "model")
 # Larger files go by size and time of change: weights of gigabytes are not read for a key.

@@ -4,6 +4,7 @@ Any `AutoModelForImageTextToText`: the language model is adapted, the projector 
 vision tower left alone, as in the paper's LLaVA experiment (arXiv 2507.06558, table 3).
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,15 @@ from loram.train.job import Judgement, Moment, Stage
 from loram.train.model import load_seeing
 from loram.train.settings import TrainSettings
 
-__all__ = ["Describing", "EncodedPicture"]
+__all__ = ["BadImageError", "Describing", "EncodedPicture"]
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 20  # rows with bad images that a message lists
+
+
+class BadImageError(DataError):
+    """What should be an image is none, or is empty."""
 
 
 class EncodedPicture(NamedTuple):
@@ -92,9 +101,10 @@ class Describing:
         written: list[Written] = []
         was_training = model.training
         model.eval()
-        for row in asked:
-            written.append(self._answer(model, row))
-            tick(1)
+        for start in range(0, len(asked), self._settings.batch_size):
+            part = asked[start : start + self._settings.batch_size]
+            written += self._answers(model, part)
+            tick(len(part))
         model.train(was_training)
         metrics = {
             "loss": loss,
@@ -104,10 +114,13 @@ class Describing:
         return Judgement(metrics, [each._asdict() for each in written])
 
     @torch.no_grad()
-    def _answer(self, model: Any, row: EncodedPicture) -> Written:
-        """One at a time: images of different sizes make batches that not every processor pads."""
+    def _answers(self, model: Any, rows: Sequence[EncodedPicture]) -> list[Written]:
         batch = self._processor(
-            images=[read_images(row.source)], text=[row.prompt], return_tensors="pt"
+            images=[read_images(row.source) for row in rows],
+            text=[row.prompt for row in rows],
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
         ).to(model.device)
         ids = model.generate(
             **batch,
@@ -116,13 +129,27 @@ class Describing:
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
         )
-        new = ids[0, batch["input_ids"].shape[1] :]
-        text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
-        answer = row.source.answer
-        return Written(row.source.question, answer, text, _plain(text) == _plain(answer))
+        new = ids[:, batch["input_ids"].shape[1] :]
+        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return [_judged(row.source, text.strip()) for row, text in zip(rows, texts, strict=True)]
 
     def _encoded(self, rows: Sequence[Pictured]) -> list[EncodedPicture]:
-        return [self._encode(row) for row in rows]
+        encoded: list[EncodedPicture] = []
+        bad: list[str] = []
+        for row in rows:
+            try:
+                encoded.append(self._encode(row))
+            except BadImageError as error:
+                bad.append(str(error))
+        if bad and not (self._settings.skip_bad_images and encoded):
+            shown = "\n  ".join(bad[:_NAMED] + ["…"] * (len(bad) > _NAMED))
+            raise DataError(
+                f"{len(bad)} of {len(rows)} rows have no image that can be read; mend them, or "
+                f"leave them out by --skip-bad-images, which needs some that can:\n  {shown}"
+            )
+        for problem in bad:
+            logger.warning("left out %s", problem)
+        return encoded
 
     def _encode(self, row: Pictured) -> EncodedPicture:
         prompt = self._prompt(row)
@@ -180,7 +207,7 @@ def read_images(row: Pictured) -> list[Any]:
     """The images of a question in RGB.
 
     Raises:
-        DataError: one can't be read, or has no pixels; says which.
+        BadImageError: one can't be read, or has no pixels; says which.
     """
     return [_read(image, row.where) for image in row.images]
 
@@ -195,10 +222,15 @@ def _read(image: Any, where: str) -> Any:
         opened = image if isinstance(image, Image.Image) else Image.open(Path(image))
         opened = opened.convert("RGB")
     except (OSError, UnidentifiedImageError, TypeError, ValueError, SyntaxError) as error:
-        raise DataError(f"{where}: can't read the image {name} ({error})") from error
+        raise BadImageError(f"{where}: can't read the image {name} ({error})") from error
     if 0 in opened.size:
-        raise DataError(f"{where}: the image {name} has no pixels: {opened.size}")
+        raise BadImageError(f"{where}: the image {name} has no pixels: {opened.size}")
     return opened
+
+
+def _judged(source: Pictured, text: str) -> Written:
+    right = _plain(text) == _plain(source.answer)
+    return Written(source.question, source.answer, text, right)
 
 
 def _overlap(written: Sequence[Written]) -> float:

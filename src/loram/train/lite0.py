@@ -59,7 +59,8 @@ class Lite0(EfficientNetModel):
         self, pixel_values: Tensor, **_: Any
     ) -> BaseModelOutputWithPooling:
         """Tokens row by row, as the one hidden state that LLaVA chooses from."""
-        features: Tensor = self.encoder(self.embeddings(pixel_values)).last_hidden_state
+        pixels = pixel_values.to(self.dtype)  # a processor's are float32, whatever the model's
+        features: Tensor = self.encoder(self.embeddings(pixels)).last_hidden_state
         tokens = features.flatten(2).transpose(1, 2)
         return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
 

@@ -75,6 +75,7 @@ class TrainSettings(BaseModel):
     )
     prompt: Prompt = Field("auto", description="chat template, or plain Question / Answer")
     max_length: Positive = Field(512, description="tokens of an example")
+    skip_bad_images: bool = Field(False, description="leave out rows whose image can't be read")
     train_size: int | None = Field(None, ge=1, description="training examples; all by default")
     validation_size: NotNegative = Field(0, description="examples to tune on, never trained on")
     held_out_size: int | None = Field(

