@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from loram.tasks.table import task_named
+from loram.tasks.table import named
 from loram.tasks.task import Kind
 
 __all__ = ["RECIPES", "recipe"]
@@ -56,7 +56,7 @@ def recipe(name: str, task: str) -> dict[str, Any]:
     Raises:
         ValueError: there is none; says which there are.
     """
-    kind = task_named(task).kind
+    kind = named(task).kind
     found = RECIPES.get((name, kind))
     if found is None:
         known = ", ".join(f"{each} for {of}" for each, of in RECIPES)
