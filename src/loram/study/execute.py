@@ -33,7 +33,8 @@ def execute(job: Job, folder: Path) -> Record:
     try:
         if job.launch is not None:
             launch(job.launch, job, folder)  # what it left is read below
-        results = run(TrainSettings.model_validate(job.settings), folder)
+        # A record says nothing of the base model, which is the same for all runs of a task.
+        results = run(TrainSettings.model_validate(job.settings), folder, before=False)
     except DivergedError as error:
         return record(job, "diverged", error=str(error), wall_seconds=time.perf_counter() - began)
     return _done(job, folder, results, time.perf_counter() - began)

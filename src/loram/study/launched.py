@@ -67,7 +67,7 @@ def main() -> None:
     asked = json.loads(os.environ[_ASKED])
     threading.Thread(target=_die_with, args=(asked["worker"],), daemon=True).start()
     prepare_process(asked["threads"])
-    run(TrainSettings.model_validate(asked["settings"]), folder)
+    run(TrainSettings.model_validate(asked["settings"]), folder, before=False)
 
 
 def _die_with(worker: int) -> None:

@@ -56,6 +56,7 @@ __all__ = ["DivergedError", "RunError", "Stage", "run", "silent", "versions"]
 logger = logging.getLogger(__name__)
 
 _STATE = "trainer_state.json"
+_SAID = ("written", "correct")  # of an answer; the rest is of its question
 
 
 def silent(what: str, total: int | None) -> Callable[[int], None]:
@@ -65,7 +66,12 @@ def silent(what: str, total: int | None) -> Callable[[int], None]:
 
 
 def run(
-    settings: TrainSettings, out: Path, *, baseline: Path | None = None, stage: Stage = silent
+    settings: TrainSettings,
+    out: Path,
+    *,
+    baseline: Path | None = None,
+    before: bool = True,
+    stage: Stage = silent,
 ) -> dict[str, Any]:
     """Train, judge and save; returns what `results.json` holds.
 
@@ -78,6 +84,7 @@ def run(
         out: its folder; made, continued, or read if the run is done.
         baseline: folder of a run on the same model and data, whose figures before training are
             taken over instead of measured again.
+        before: whether the model is judged before training, too; a study's runs need not each.
         stage: for progress bars.
 
     Raises:
@@ -94,25 +101,27 @@ def run(
         return done
     try:
         with own_folder(out) as own:
-            return _run(settings, out, own, stage if first() else silent)
+            return _run(settings, out, own, before, stage if first() else silent)
     except DivergedError as error:
         if first():
             mark_diverged(out, error)
         raise
 
 
-def _run(settings: TrainSettings, out: Path, own: Path, stage: Stage) -> dict[str, Any]:
+def _run(
+    settings: TrainSettings, out: Path, own: Path, before: bool, stage: Stage
+) -> dict[str, Any]:
     dtype = pick_dtype(settings.dtype)
     stage(f"reading {settings.model}", None)
     job = prepare(settings, dtype)
     if torch.cuda.is_available():
         job.model = job.model.to("cuda")
 
-    def before() -> dict[str, Any]:
+    def untrained() -> dict[str, Any]:
         return job.judge(job.model, "before", stage)._asdict()
 
     with first_goes_ahead():
-        was = once(out / "before.json", before) if job.judged_before else None
+        was = once(out / "before.json", untrained) if before and job.judged_before else None
     stage(f"starting {settings.method}", None)
     set_seed(settings.seed)
     began = time.perf_counter()
@@ -131,12 +140,9 @@ def _run(settings: TrainSettings, out: Path, own: Path, stage: Stage) -> dict[st
     check_finite("", {"update": update or 0.0}, settings.steps, settings.lr)
     saved_bytes = subject.save(out, job.tokenizer) if settings.keep == "adapter" else None
     write_lines(out / "losses.jsonl", losses)
-    if was is not None:
-        answers = [
-            {**one, "after": other["written"], "correct_after": other["correct"]}
-            for one, other in zip(was["rows"], after.rows, strict=True)
-        ]
-        write_lines(out / "answers.jsonl", answers)
+    if was is not None or after.rows:
+        rows = None if was is None else was["rows"]
+        write_lines(out / "answers.jsonl", _answers(rows, after.rows))
     task = settings.task_row
     results: dict[str, Any] = {
         "settings": settings.model_dump(),
@@ -166,6 +172,15 @@ def _run(settings: TrainSettings, out: Path, own: Path, stage: Stage) -> dict[st
     for folder in ("checkpoints", "start"):
         shutil.rmtree(out / folder, ignore_errors=True)
     return results
+
+
+def _answers(
+    before: list[dict[str, Any]] | None, after: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """What was written after training, beside what was before it if that is known."""
+    for i, trained in enumerate(after):
+        asked = {k: trained[k] for k in trained if k not in _SAID} if before is None else before[i]
+        yield {**asked, "after": trained["written"], "correct_after": trained["correct"]}
 
 
 def _train(

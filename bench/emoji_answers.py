@@ -1,0 +1,139 @@
+"""What the models of the study docs/audit/emoji.yaml say of emoji they have never seen.
+
+python bench/emoji_answers.py runs/audit-emoji --data runs/emoji/google --out OUT
+
+At each method's best rate, over its seeds: share of right groups and of right names, and chrF of the
+names, with Student's intervals, beside the answer that is most often right. OUT gets `answers.md`,
+and `answers.png`: images with what each method's first seed calls them.
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from emoji import GROUP, NAME
+from PIL import Image
+from sacrebleu.metrics.chrf import CHRF
+
+from loram.figures.style import canvas, save
+from loram.files import write_text
+from loram.study.report.read import read_study
+from loram.study.results import same_rate
+from loram.study.select import tuned
+from loram.study.statistics import student
+
+METRICS = ("right group", "right name", "chrF of names")
+SHOWN, COLUMNS = 12, 4
+
+
+def answers(study: Path) -> dict[str, list[list[dict[str, Any]]]]:
+    """By method, the answers of its seeds at its best rate."""
+    results = read_study(study).results
+    found: dict[str, list[list[dict[str, Any]]]] = {}
+    for task, rank in results.blocks():
+        for sweep in tuned(results, task, rank):
+            records = [
+                run.record
+                for run in results.block(task, rank)
+                if run.label == sweep.label
+                and sweep.lr is not None
+                and same_rate(run.record.lr, sweep.lr)
+                and run.record.status == "done"
+            ]
+            records.sort(key=lambda record: record.seed)
+            found[sweep.label] = [rows(study / "runs" / each.key[:16]) for each in records]
+    return found
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def scores(said: list[dict[str, Any]]) -> dict[str, float]:
+    groups = [row for row in said if row["question"] == GROUP]
+    names = [row for row in said if row["question"] == NAME]
+    chrf = CHRF().corpus_score(
+        [row["after"] for row in names], [[row["reference"] for row in names]]
+    )
+    return {
+        "right group": sum(row["correct_after"] for row in groups) / len(groups),
+        "right name": sum(row["correct_after"] for row in names) / len(names),
+        "chrF of names": chrf.score,
+    }
+
+
+def constant(said: list[dict[str, Any]]) -> dict[str, float]:
+    """Of the answer to each question that is right most often."""
+    best = {
+        question: Counter(r["reference"] for r in said if r["question"] == question).most_common(1)
+        for question in (GROUP, NAME)
+    }
+    return scores(
+        [
+            {**row, "after": best[row["question"]][0][0]}
+            | {"correct_after": row["reference"] == best[row["question"]][0][0]}
+            for row in said
+        ]
+    )
+
+
+def table(found: dict[str, list[list[dict[str, Any]]]]) -> str:
+    some = next(iter(found.values()))[0]
+    asked = Counter(row["question"] for row in some)
+    lines = [
+        f"{asked[GROUP]} questions of the group, {asked[NAME]} of the name.\n",
+        f"| | seeds | {' | '.join(METRICS)} |",
+        "|---|---|---|---|---|",
+    ]
+    floor = constant(some)
+    lines.append(f"| always the same answer | | {' | '.join(f'{floor[m]:.3f}' for m in METRICS)} |")
+    for method, seeds in found.items():
+        each = [scores(said) for said in seeds]
+        cells = [interval([one[metric] for one in each]) for metric in METRICS]
+        lines.append(f"| {method} | {len(seeds)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(values: list[float]) -> str:
+    mean = student(values)
+    return f"{mean.mean:.3f}" + ("" if mean.low is None else f" [{mean.low:.3f}, {mean.high:.3f}]")
+
+
+def draw(found: dict[str, list[list[dict[str, Any]]]], data: Path, out: Path) -> None:
+    """The first names asked for, so that nothing is chosen by its answer."""
+    lines = (data / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    files = {row["answer"]: row["image"] for row in map(json.loads, lines)}
+    some = next(iter(found.values()))[0]
+    names = [i for i, row in enumerate(some) if row["question"] == NAME][:SHOWN]
+    count = -(-len(names) // COLUMNS)
+    figure, panels = canvas(count, COLUMNS, size=(10, 2.3 * count))
+    for panel in panels:
+        panel.axis("off")
+    for panel, i in zip(panels, names, strict=False):
+        with Image.open(data / files[some[i]["reference"]]) as image:
+            panel.imshow(image)
+        said = "\n".join(f"{method}: {seeds[0][i]['after']}" for method, seeds in found.items())
+        panel.set_title(some[i]["reference"], fontsize=8, fontweight="bold")
+        panel.text(0.5, -0.05, said, ha="center", va="top", fontsize=7, transform=panel.transAxes)
+    save(figure, out / "answers")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    found = answers(options.study)
+    options.out.mkdir(parents=True, exist_ok=True)
+    text = table(found)
+    write_text(options.out / "answers.md", text)
+    print(text)
+    draw(found, options.data, options.out)
+
+
+if __name__ == "__main__":
+    main()
