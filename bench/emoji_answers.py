@@ -2,7 +2,7 @@
 
 python bench/emoji_answers.py runs/audit-emoji --data runs/emoji/google --out OUT
 
-At each method's best rate, over its seeds: share of right groups and of right names, and chrF of the
+At each method's best rate, over its seeds: share of right groups and right names, and chrF of the
 names, with Student's intervals, beside the answer that is most often right. OUT gets `answers.md`,
 and `answers.png`: images with what each method's first seed calls them.
 """
@@ -11,12 +11,13 @@ import argparse
 import json
 from collections import Counter
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from emoji import GROUP, NAME
 from PIL import Image
 from sacrebleu.metrics.chrf import CHRF
 
+from emoji import GROUP, NAME
 from loram.figures.style import canvas, save
 from loram.files import write_text
 from loram.study.report.read import read_study
@@ -25,7 +26,7 @@ from loram.study.select import tuned
 from loram.study.statistics import student
 
 METRICS = ("right group", "right name", "chrF of names")
-SHOWN, COLUMNS = 12, 4
+SHOWN, COLUMNS, WIDTH = 12, 4, 32
 
 
 def answers(study: Path) -> dict[str, list[list[dict[str, Any]]]]:
@@ -109,16 +110,18 @@ def draw(found: dict[str, list[list[dict[str, Any]]]], data: Path, out: Path) ->
     some = next(iter(found.values()))[0]
     names = [i for i, row in enumerate(some) if row["question"] == NAME][:SHOWN]
     count = -(-len(names) // COLUMNS)
-    figure, panels = canvas(count, COLUMNS, size=(10, 2.3 * count))
+    figure, panels = canvas(count, COLUMNS, size=(9, 2.4 * count))
     for panel in panels:
         panel.axis("off")
     for panel, i in zip(panels, names, strict=False):
         with Image.open(data / files[some[i]["reference"]]) as image:
             panel.imshow(image)
-        said = "\n".join(f"{method}: {seeds[0][i]['after']}" for method, seeds in found.items())
-        panel.set_title(some[i]["reference"], fontsize=8, fontweight="bold")
+        said = "\n".join(
+            fill(f"{method}: {seeds[0][i]['after']}", WIDTH) for method, seeds in found.items()
+        )
+        panel.set_title(fill(some[i]["reference"], WIDTH), fontsize=8, fontweight="bold")
         panel.text(0.5, -0.05, said, ha="center", va="top", fontsize=7, transform=panel.transAxes)
-    save(figure, out / "answers")
+    save(figure, out / "answers.png")
 
 
 def main() -> None:
