@@ -146,18 +146,18 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/style/twitter"))
     parser.add_argument("--methods", nargs="+", default=["lora", "pissa", "loram"])
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--train-images", type=int, default=96)
     parser.add_argument("--validation-images", type=int, default=48)
     parser.add_argument("--test-images", type=int, default=144)
-    parser.add_argument("--judge-every", type=int, default=50)
+    parser.add_argument("--judge-every", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--points",
         type=int,
         nargs=2,
-        default=[-14, -9],
+        default=[-13, -9],
         metavar=("FIRST", "END"),
         help="k of the first rates, 10^(k/4), END not among them; the sweep grows them",
     )
