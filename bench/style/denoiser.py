@@ -1,5 +1,7 @@
-"""A small class-conditional diffusion transformer (DiT, arXiv 2212.09748) in pixels, by flow
-matching (arXiv 2210.02747). The class is the emoji: what is adapted is how it is drawn."""
+"""A small class-conditional diffusion transformer (DiT, arXiv 2212.09748) in pixels, on flow
+matching's straight path (arXiv 2210.02747). The class is the emoji: what is adapted is how it is
+drawn. It predicts the clean image, not the velocity: noise in the prediction would be grain in the
+drawing, and a small network does not predict noise well (arXiv 2511.13720)."""
 
 from typing import Any
 
@@ -44,7 +46,7 @@ def noising() -> Noising:
 def loss(
     model: Any, make: Noising, images: Tensor, labels: Tensor, draw: torch.Generator
 ) -> Tensor:
-    """Mean squared error of the velocity ε − x.
+    """Mean squared error of the clean image.
 
     Args:
         model: of `new`.
@@ -55,7 +57,7 @@ def loss(
     """
     noised = make(images, draw)
     said = model(noised.latents, timestep=noised.t, class_labels=labels).sample
-    return (said.float() - noised.target).square().mean()
+    return (said.float() - images).square().mean()
 
 
 @torch.no_grad()
@@ -77,7 +79,8 @@ def draw(model: Any, labels: list[int], *, steps: int, batch: int = 64) -> Tenso
         for t in walk.timesteps:
             with torch.autocast(device.type, torch.bfloat16):
                 said = model(x, timestep=t.expand(len(part)), class_labels=classes).sample
-            x = walk.step(said.float(), t, x).prev_sample
+            velocity = (x - said.float()) / (t / walk.config.num_train_timesteps)
+            x = walk.step(velocity, t, x).prev_sample
         drawn.append(x.clamp(-1, 1).float().cpu())
     return torch.cat(drawn)
 

@@ -2,7 +2,7 @@
 
 npm pack emoji-datasource-google@16.0.0
 python bench/emoji.py emoji-datasource-google-16.0.0.tgz --out runs/emoji/google
-python bench/style/pretrain.py --data runs/emoji/google [--steps 2000]
+python bench/style/pretrain.py --data runs/emoji/google [--steps 1000]
 
 OUT gets the model as diffusers saves it (about 40 MB) with `emoji.json`, which says the class of
 each file, `losses.jsonl` and `drawn.png`: real emoji above drawn ones. A step's images and noise
@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from loram.files import staged_file, staged_folder, write_json, write_lines
 
-WARMUP, AVERAGE, EVERY = 100, 0.998, 200
+WARMUP, AVERAGE, EVERY = 100, 0.99, 100
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("runs/emoji/google"))
     parser.add_argument("--out", type=Path, default=Path("runs/style/base"))
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--width", type=int, default=256)
