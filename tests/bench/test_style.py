@@ -46,7 +46,7 @@ def squares(folder: Path, side: int) -> Path:
         image = Image.new("RGB", (32, 32), "white")
         image.paste((14 * i, 255 - 14 * i, 128), (4, 4, 4 + side, 4 + side))
         image.save(folder / f"{i:02d}.png")
-        rows.append({"image": f"{i:02d}.png", "question": "?", "answer": "food and drink"})
+        rows.append({"image": f"{i:02d}.png", "question": "?", "answer": "smileys and emotion"})
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:12]))
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[12:]))
     return folder
