@@ -60,7 +60,7 @@ def adapted(settings: dict[str, Any], out: Path, key: str, versions: dict[str, s
         "rank": rank,
         "lr": settings["lr"],
         "seed": settings["seed"],
-        "metric": "distance",
+        "metric": "loss",
         "better": "low",
         "settings": settings,
         "versions": versions,
