@@ -6,9 +6,9 @@ python bench/style/adapt.py [--workers 2] [--minutes 30]
 
 Each method is swept over learning rates, tuned by validation, and run with every seed at its best
 rate, as `loram compare` does. A run trains on a few of the new vendor's emoji, drawn by its seed;
-judged on emoji whose new looks no run sees: the loss, which rates are tuned by, and how near what is
-drawn is to the vendor's own by features, which reward a sharp image in the old style more.
-OUT gets a folder a run, `report/` as of `loram report`, `distances.md` with the floors, `grid.png`.
+judged on emoji whose new looks no run sees: the loss, which rates are tuned by, and how near what
+is drawn is to the vendor's own by features, which reward a sharp image in the old style more. OUT
+gets a folder a run, `report/` as of `loram report`, `distances.md` with the floors, `grid.png`.
 Killed, the command goes on with the runs that are missing.
 """
 
