@@ -20,10 +20,11 @@ from sacrebleu.metrics.chrf import CHRF
 from emoji import GROUP, NAME
 from loram.figures.style import canvas, save
 from loram.files import write_text
+from loram.study.findings import find
+from loram.study.report.numbers import interval, number
 from loram.study.report.read import read_study
-from loram.study.results import same_rate
-from loram.study.select import tuned
 from loram.study.statistics import student
+from loram.study.store import Store
 
 METRICS = ("right group", "right name", "chrF of names")
 SHOWN, COLUMNS, WIDTH = 12, 4, 32
@@ -32,19 +33,12 @@ SHOWN, COLUMNS, WIDTH = 12, 4, 32
 def answers(study: Path) -> dict[str, list[list[dict[str, Any]]]]:
     """By method, the answers of its seeds at its best rate."""
     results = read_study(study).results
+    findings, store = find(results, results.design.labels[0]), Store(study)
+    (block,) = findings.blocks
     found: dict[str, list[list[dict[str, Any]]]] = {}
-    for task, rank in results.blocks():
-        for sweep in tuned(results, task, rank):
-            records = [
-                run.record
-                for run in results.block(task, rank)
-                if run.label == sweep.label
-                and sweep.lr is not None
-                and same_rate(run.record.lr, sweep.lr)
-                and run.record.status == "done"
-            ]
-            records.sort(key=lambda record: record.seed)
-            found[sweep.label] = [rows(study / "runs" / each.key[:16]) for each in records]
+    for sweep in block.sweeps:
+        records = sorted(findings.best_runs(block, sweep.label), key=lambda record: record.seed)
+        found[sweep.label] = [rows(store.folder(each.key)) for each in records]
     return found
 
 
@@ -72,13 +66,8 @@ def constant(said: list[dict[str, Any]]) -> dict[str, float]:
         question: Counter(r["reference"] for r in said if r["question"] == question).most_common(1)
         for question in (GROUP, NAME)
     }
-    return scores(
-        [
-            {**row, "after": best[row["question"]][0][0]}
-            | {"correct_after": row["reference"] == best[row["question"]][0][0]}
-            for row in said
-        ]
-    )
+    same = [(row, best[row["question"]][0][0]) for row in said]
+    return scores([{**r, "after": x, "correct_after": x == r["reference"]} for r, x in same])
 
 
 def table(found: dict[str, list[list[dict[str, Any]]]]) -> str:
@@ -90,17 +79,12 @@ def table(found: dict[str, list[list[dict[str, Any]]]]) -> str:
         "|---|---|---|---|---|",
     ]
     floor = constant(some)
-    lines.append(f"| always the same answer | | {' | '.join(f'{floor[m]:.3f}' for m in METRICS)} |")
+    lines.append(f"| always the same answer | | {' | '.join(number(floor[m]) for m in METRICS)} |")
     for method, seeds in found.items():
         each = [scores(said) for said in seeds]
-        cells = [interval([one[metric] for one in each]) for metric in METRICS]
+        cells = [interval(student([one[metric] for one in each])) for metric in METRICS]
         lines.append(f"| {method} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def interval(values: list[float]) -> str:
-    mean = student(values)
-    return f"{mean.mean:.3f}" + ("" if mean.low is None else f" [{mean.low:.3f}, {mean.high:.3f}]")
 
 
 def draw(found: dict[str, list[list[dict[str, Any]]]], data: Path, out: Path) -> None:

@@ -15,7 +15,7 @@ Killed, the command goes on with the runs that are missing.
 import argparse
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -25,11 +25,13 @@ from typing import Any
 from emoji_set import classes
 
 from loram.files import write_text
+from loram.study.findings import find
 from loram.study.key import run_key
 from loram.study.record import Record
 from loram.study.report.read import Found
 from loram.study.report.write import write_report
 from loram.study.results import Design, Results, Run
+from loram.study.store import Store
 from loram.study.sweep import Ask, Outcome, Sweep, advance
 from loram.study.versions import deciding
 
@@ -43,7 +45,7 @@ def main(given: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{options.base} was pretrained on other emoji than {options.source} has")
     started = time.monotonic()
     records: dict[Ask, Record] = {}
-    versions = deciding()
+    versions, store = deciding(), Store(options.out)
 
     def asked(ask: Ask) -> dict[str, Any]:
         return {
@@ -63,11 +65,10 @@ def main(given: Sequence[str] | None = None) -> None:
 
     def look(ask: Ask) -> Outcome | None:
         if ask not in records:
-            settings = asked(ask)
-            folder = options.out / "runs" / run_key(settings, versions, 1)[:16]
-            if not (folder / "record.json").exists():
+            record = store.find(run_key(asked(ask), versions, 1))
+            if record is None:
                 return None
-            records[ask] = Record.model_validate_json((folder / "record.json").read_text())
+            records[ask] = record
         done = records[ask]
         return Outcome(-done.validation[done.metric] if done.status == "done" else float("-inf"))
 
@@ -79,10 +80,10 @@ def main(given: Sequence[str] | None = None) -> None:
             if time.monotonic() - started > options.minutes * 60:
                 raise SystemExit(f"time is up: {state.stage}, the same command goes on")
             some = state.needed[: options.workers]
-            jobs = [(asked(ask), str(options.out), versions) for ask in some]
+            jobs = [(asked(ask), options.out, versions) for ask in some]
             for said in each(run_one, jobs):
                 print(f"{state.stage}: {said}", flush=True)
-    write(options, state.best, records)
+    write(options, records)
 
 
 @contextmanager
@@ -95,17 +96,18 @@ def workers(count: int) -> Generator[Callable[..., Iterable[str]]]:
         yield pool.map
 
 
-def run_one(job: tuple[dict[str, Any], str, dict[str, str]]) -> str:
+def run_one(job: tuple[dict[str, Any], Path, dict[str, str]]) -> str:
     from run import adapted  # torch and diffusers, in the worker alone
 
     settings, out, versions = job
-    key = run_key(settings, versions, 1)
-    record = adapted(settings, Path(out) / "runs" / key[:16], key, versions)
+    key, store = run_key(settings, versions, 1), Store(out)
+    record = adapted(settings, store.folder(key), key, versions)
+    store.write(record)
     named = f"{record.method} lr {record.lr:.1e} seed {record.seed}"
     return f"{named}: {record.status} {record.validation} {record.wall_seconds:.0f} s"
 
 
-def write(options: Any, best: dict[str, int | None], records: dict[Ask, Record]) -> None:
+def write(options: Any, records: dict[Ask, Record]) -> None:
     """Report, table and picture."""
     from run import floors
     from table import draw_grid_of, table
@@ -122,21 +124,21 @@ def write(options: Any, best: dict[str, int | None], records: dict[Ask, Record])
         high=10 ** (high / PER_DECADE),
         per_decade=PER_DECADE,
     )
-    runs = tuple(Run(ask.method, "style", record) for ask, record in records.items())
-    write_report(Found(Results(design, runs)), options.out / "report")
-    chosen = dict(at_best(best, records, options.seeds))
-    text = table(floors(options), chosen)
+    results = Results(
+        design, tuple(Run(ask.method, "style", each) for ask, each in records.items())
+    )
+    write_report(Found(results), options.out / "report")
+    findings = find(results, options.methods[0])
+    (block,) = findings.blocks
+    best = {
+        label: sorted(found, key=lambda record: record.seed)
+        for label in options.methods
+        if (found := findings.best_runs(block, label))
+    }
+    text = table(floors(options), best)
     write_text(options.out / "distances.md", text)
     print(text)
-    draw_grid_of(chosen, options)
-
-
-def at_best(
-    best: dict[str, int | None], records: dict[Ask, Record], seeds: int
-) -> Iterator[tuple[str, list[Record]]]:
-    for method, k in best.items():
-        if k is not None:
-            yield method, [records[Ask(method, k, seed)] for seed in range(seeds)]
+    draw_grid_of(best, options)
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:

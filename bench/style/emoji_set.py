@@ -5,9 +5,10 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from loram.vision.images import read_images
+from loram.vision.images import read_image
 
 GROUPS = ("smileys and emotion",)
 """Of Unicode: faces and hearts, which a vendor draws alike."""
@@ -47,9 +48,7 @@ def pixels(folder: Path, names: list[str], size: int) -> Tensor:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise SystemExit(f"{folder} lacks {len(missing)} of {len(names)} emoji: {missing[:3]} …")
-    files = sorted(file.name for file in folder.glob("*.png"))
-    place = {name: i for i, name in enumerate(files)}
-    return read_images(folder, size)[[place[name] for name in names]]
+    return torch.stack([read_image(folder / name, size) for name in names])
 
 
 def split(n: int, *, validation: int, test: int) -> Split:

@@ -4,9 +4,9 @@ npm pack emoji-datasource-google@16.0.0
 python bench/emoji.py emoji-datasource-google-16.0.0.tgz --out runs/emoji/google
 python bench/style/pretrain.py --data runs/emoji/google [--steps 1000]
 
-OUT gets the model as diffusers saves it (about 40 MB) with `emoji.json`, which says the class of
+OUT gets the model as diffusers saves it (33 MB) with `emoji.json`, which says the class of
 each file, `losses.jsonl` and `drawn.png`: real emoji above drawn ones. A step's images and noise
-depend on the step alone: killed, the command goes on from `checkpoint.pt` with the same numbers.
+depend on the step alone: killed, the command goes on from `OUT.checkpoint.pt` to the same numbers.
 """
 
 import argparse

@@ -15,7 +15,6 @@ from features import Eye, distances
 from pictures import save_image
 from torch import Tensor
 
-from loram.files import write_json, write_text
 from loram.methods import named
 from loram.peft.attach import lora_plus
 from loram.peft.denoisers import attach_denoiser
@@ -26,7 +25,7 @@ SHOWN, DRAWING_STEPS = 8, 12
 
 
 def adapted(settings: dict[str, Any], out: Path, key: str, versions: dict[str, str]) -> Record:
-    """Train, judge, and leave `record.json` and the images of some emoji in the run's folder."""
+    """Train, judge, and leave images of some emoji in the run's folder."""
     torch.set_num_threads(1)
     began = time.perf_counter()
     shutil.rmtree(out, ignore_errors=True)  # what a kill left
@@ -65,32 +64,28 @@ def adapted(settings: dict[str, Any], out: Path, key: str, versions: dict[str, s
         "settings": settings,
         "versions": versions,
     }
+    save_shown(model, parts.test, out, 0)
     for step in range(settings["steps"]):
-        if step == 0:
-            save_shown(model, parts.test, out, 0)
         start = time.perf_counter()
         of_step = torch.Generator().manual_seed(settings["seed"] * 1_000_003 + step)
         batch = mine[torch.randint(len(mine), (settings["batch_size"],), generator=of_step)]
         value = loss(model, make, images[batch].to(device), batch.to(device), of_step)
         losses.append(value.item())
         if not math.isfinite(losses[-1]):
-            record = Record(**common, status="diverged", wall_seconds=time.perf_counter() - began)
-            write_text(out / "record.json", record.model_dump_json())
-            return record
+            return Record(**common, status="diverged", wall_seconds=time.perf_counter() - began)
         value.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         seconds += time.perf_counter() - start
-        if (step + 1) % settings["judge_every"] == 0:
-            found = judge(model, parts.validation)
-            curve.append(Judged(step + 1, seconds, found))
+        if (step + 1) % settings["judge_every"] == 0 or step + 1 == settings["steps"]:
+            curve.append(Judged(step + 1, seconds, judge(model, parts.validation)))
             save_shown(model, parts.test, out, step + 1)
     updates = [each.update for each in probe.read().values()]
-    record = Record(
+    return Record(
         **common,
         status="done",
-        validation=judge(model, parts.validation),
+        validation=curve[-1].metrics,
         test=judge(model, parts.test),
         curve=tuple(curve),
         losses=tuple(losses),
@@ -100,8 +95,6 @@ def adapted(settings: dict[str, Any], out: Path, key: str, versions: dict[str, s
         wall_seconds=time.perf_counter() - began,
         trainable=sum(each.numel() for each in trained),
     )
-    write_text(out / "record.json", record.model_dump_json())
-    return record
 
 
 class Judge:
@@ -154,11 +147,8 @@ def emoji(base: Path, folder: Path) -> tuple[list[str], Tensor]:
 
 
 def floors(options: Any) -> dict[str, dict[str, float]]:
-    """Distances of the test emoji without any adaptation, kept in OUT/floors.json."""
+    """Distances of the test emoji without any adaptation; images of some go to OUT."""
     base, out = options.base, options.out
-    file = out / "floors.json"
-    if file.exists():
-        return json.loads(file.read_text())
     names, theirs = emoji(base, options.data)
     _, before = emoji(base, options.source)
     parts = split(len(names), validation=options.validation_images, test=options.test_images)
@@ -177,5 +167,4 @@ def floors(options: Any) -> dict[str, dict[str, float]]:
     }
     rows = {name: {"distance": each.feature, "kernel": each.kernel} for name, each in found.items()}
     rows["the pretrained model"]["loss"] = held_out_loss(model, theirs[test], test)
-    write_json(file, rows)
     return rows

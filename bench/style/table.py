@@ -6,6 +6,7 @@ from typing import Any
 from run import SHOWN
 
 from loram.study.record import Record
+from loram.study.report.numbers import interval, number
 from loram.study.statistics import student
 from loram.vision.images import draw_grid
 
@@ -19,18 +20,14 @@ def table(floors: dict[str, dict[str, float]], methods: dict[str, list[Record]])
         "|---|---|---|---|---|",
     ]
     for name, found in floors.items():
-        cells = [f"{found[metric]:.4f}" if metric in found else "" for metric in METRICS]
+        cells = [number(found[metric]) if metric in found else "" for metric in METRICS]
         rows.append(f"| {name} | | {' | '.join(cells)} |")
     for method, records in methods.items():
-        cells = [interval([record.test[metric] for record in records]) for metric in METRICS]
+        cells = [
+            interval(student([record.test[metric] for record in records])) for metric in METRICS
+        ]
         rows.append(f"| {method} | {records[0].lr:.1e} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
-
-
-def interval(values: list[float]) -> str:
-    found = student(values)
-    bounds = "" if found.low is None else f" [{found.low:.4f}, {found.high:.4f}]"
-    return f"{found.mean:.4f}{bounds}"
 
 
 def draw_grid_of(methods: dict[str, list[Record]], options: Any) -> None:

@@ -91,6 +91,18 @@ class Findings:
     collapses: Mapping[str, Collapse]
     slopes: Mapping[tuple[str, str], Slope]
 
+    def best_runs(self, block: Block, label: str) -> list[Record]:
+        """Runs of a method at its best rate that are done, of all seeds."""
+        best = block.sweep(label).lr
+        return [
+            run.record
+            for run in self.results.block(block.task, block.rank)
+            if run.label == label
+            and best is not None
+            and same_rate(run.record.lr, best)
+            and run.record.status == "done"
+        ]
+
 
 def find(
     results: Results, reference: str, targets: Mapping[str | None, float] | None = None

@@ -7,11 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["content", "run_key"]
+__all__ = ["NOT_HASHED", "content", "run_key"]
 
-# Settings that change what a run writes down or how it is resumed, not its numbers.
 # Bad images are left out or end the run: one that is done has the same numbers either way.
-_NOT_HASHED = ("keep", "magnitudes_every", "save_every", "skip_bad_images")
+NOT_HASHED = ("keep", "magnitudes_every", "save_every", "skip_bad_images")
+"""Settings that change what a run writes down or how it is resumed, not its numbers."""
+
 # Settings that may name files here: their content counts, wherever they lie.
 _PATHS = ("data", "model")
 # Larger files go by size and time of change: weights of gigabytes are not read for a key.
@@ -33,7 +34,7 @@ def run_key(
         threads: of the run; the order of a sum depends on them.
         read: `content`, or a cache of it.
     """
-    hashed = {name: value for name, value in settings.items() if name not in _NOT_HASHED}
+    hashed = {name: value for name, value in settings.items() if name not in NOT_HASHED}
     for name in _PATHS:
         value = hashed.get(name)
         if isinstance(value, str) and Path(value).exists():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from loram.vision.errors import VisionError
 
-__all__ = ["draw_grid", "read_images"]
+__all__ = ["draw_grid", "read_image", "read_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def read_images(folder: Path, size: int, *, skip_bad: bool = False) -> Tensor:
     bad: list[str] = []
     for file in files:
         try:
-            read.append(_read(file, size))
+            read.append(read_image(file, size))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             unknown = isinstance(error, UnidentifiedImageError)
             bad.append(f"{file.name}: {'not an image' if unknown else error}")
@@ -58,7 +58,12 @@ def read_images(folder: Path, size: int, *, skip_bad: bool = False) -> Tensor:
     return torch.stack(read)
 
 
-def _read(file: Path, size: int) -> Tensor:
+def read_image(file: Path, size: int) -> Tensor:
+    """One image, (3, size, size), as `read_images` has them.
+
+    Raises:
+        OSError, ValueError, SyntaxError: it can't be read, or is empty.
+    """
     if file.stat().st_size == 0:
         raise ValueError("empty, 0 bytes")
     with Image.open(file) as opened:

@@ -143,7 +143,7 @@ def draw_losses(findings: Findings, folder: Path) -> list[Path]:
     for block in findings.blocks:
         lines = panels[title_of(block)] = {}
         for sweep in block.sweeps:
-            losses = [r.losses for r in _best_runs(findings, block, sweep.label) if r.losses]
+            losses = [r.losses for r in findings.best_runs(block, sweep.label) if r.losses]
             if not losses:
                 continue
             shortest = min(map(len, losses))
@@ -173,7 +173,7 @@ def draw_validation(findings: Findings, folder: Path) -> list[Path]:
         lines = panels[title_of(block)] = {}
         for sweep in block.sweeps:
             by_step: dict[int, list[float]] = {}
-            for record in _best_runs(findings, block, sweep.label):
+            for record in findings.best_runs(block, sweep.label):
                 for judged in record.curve:
                     if record.metric in judged.metrics:
                         by_step.setdefault(judged.step, []).append(judged.metrics[record.metric])
@@ -194,18 +194,6 @@ def draw_validation(findings: Findings, folder: Path) -> list[Path]:
     if drawn:
         write_csv(picture, ("block", "method", "step", "mean", "lowest", "highest"), data)
     return drawn
-
-
-def _best_runs(findings: Findings, block: Block, label: str) -> list[Record]:
-    best = block.sweep(label).lr
-    return [
-        run.record
-        for run in findings.results.block(block.task, block.rank)
-        if run.label == label
-        and best is not None
-        and same_rate(run.record.lr, best)
-        and run.record.status == "done"
-    ]
 
 
 def draw_collapse(findings: Findings, folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from loram.study.key import NOT_HASHED
 from loram.study.record import Record
 from loram.study.report.errors import ReportError
 from loram.study.results import Design, Results, Run, same_rate
@@ -19,9 +20,7 @@ __all__ = ["Found", "read_study"]
 SPEC = "study.yaml"
 # What a run is told apart by without its settings; paths, which may have moved; and what says
 # nothing of its result.
-_ASIDE = frozenset(
-    {"task", "method", "rank", "lr", "seed", "data", "keep", "magnitudes_every", "save_every"}
-)
+_ASIDE = frozenset({"task", "method", "rank", "lr", "seed", "data", *NOT_HASHED})
 _AUTO = "auto"  # a record has what it became
 
 
