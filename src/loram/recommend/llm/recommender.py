@@ -65,6 +65,9 @@ class Recommender(nn.Module):
         inner = llm.get_base_model() if hasattr(llm, "get_base_model") else llm
         takes = inspect.signature(inner.forward).parameters
         self._takes = {name for name in ("position_ids", "logits_to_keep") if name in takes}
+        head = inner.get_output_embeddings()
+        if head is not None:
+            head.register_forward_pre_hook(_contiguous)
 
     @property
     def device(self) -> torch.device:
@@ -115,3 +118,8 @@ class Recommender(nn.Module):
                 use_cache=use_cache,
                 **{name: value for name, value in named.items() if name in self._takes},
             )
+
+
+def _contiguous(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The last positions of a batch are a view, for which torch copies the head once an example."""
+    return tuple(each.contiguous() for each in args)
