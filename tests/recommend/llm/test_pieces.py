@@ -503,6 +503,18 @@ def test_likelihoods_are_the_sums_of_log_probabilities(model: Recommender, gated
     assert got[-1] == pytest.approx(float(got[2]), abs=1e-4)
 
 
+def test_the_head_gets_the_last_positions_without_gaps(model: Recommender) -> None:
+    """torch's linear copies the weight once an example for a view of them."""
+    seen: list[tuple[bool, int]] = []
+    head = model.llm.get_output_embeddings()
+    head.register_forward_hook(
+        lambda _m, args, _o: seen.append((args[0].is_contiguous(), len(args[0])))
+    )
+    batch = collate([[3] * 6, [4] * 5], [[]] * 2, [0, 1], 0)
+    model(batch, keep=2)
+    assert seen == [(True, 2)]
+
+
 def test_scoring_leaves_the_model_in_its_mode(model: Recommender) -> None:
     prompts = [prompter()(case) for case in cases(2)]
     for training in (True, False):
