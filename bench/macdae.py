@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from loram.files import write_text
 from loram.recommend.encoders.fields import Fields
@@ -103,16 +104,27 @@ def row(name: str, cells: list[dict[str, Any]]) -> str:
     texts: list[str] = []
     for metric in METRICS:
         values = [one["metrics"][metric] for one in cells]
-        mean = statistics.fmean(v[0] for v in values)
         low, high = values[0][1:]
-        spread = ""
-        if len(cells) > 1:
-            from scipy import stats
-
-            sd = statistics.stdev(v[0] for v in values) / math.sqrt(len(cells))
-            spread = f" ± {stats.t.ppf(0.975, len(cells) - 1) * sd:.4f}"
-        texts.append(f"{mean:.4f}{spread} [{low:.3f}, {high:.3f}]")
+        texts.append(f"{over_seeds([v[0] for v in values])} [{low:.3f}, {high:.3f}]")
     return f"| {name} | {len(cells)} | {' | '.join(texts)} |"
+
+
+def difference(name: str, cells: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
+    """Mean over seeds of cells less others, seed by seed, ± the 95 % t-interval of that mean."""
+    texts: list[str] = []
+    for metric in METRICS:
+        pairs = zip(cells, others, strict=True)
+        texts.append(
+            over_seeds([a["metrics"][metric][0] - b["metrics"][metric][0] for a, b in pairs])
+        )
+    return f"| {name} | {len(cells)} | {' | '.join(texts)} |"
+
+
+def over_seeds(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.4f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.fmean(values):.4f} ± {half:.4f}"
 
 
 def main() -> None:
@@ -161,6 +173,11 @@ def main() -> None:
         print(row(f"floor: {name}", [{"metrics": found}]))
     for (base, name), cells in done.items():
         print(row(f"{base} {name}", cells))
+    against = "+macdae" if options.ablation else "base"
+    for (base, name), cells in done.items():
+        others = done.get((base, against), [])
+        if name != against and len(cells) == len(others):
+            print(difference(f"{base}: {name} − {against}", cells, others))
 
 
 if __name__ == "__main__":
