@@ -82,6 +82,7 @@ def cell(
         context = pretrained(data, rows.train, chosen, training)
     with seeded(seed):
         model = Recommender(base, fields, context, width=WIDTH, hidden=HIDDEN)
+    model.cold(tokens[rows.train])
     label = data.labels()
     learn = {"tokens": tokens[rows.train], "label": torch.tensor(label[rows.train]).float()}
 

@@ -10,8 +10,8 @@ import torch
 from loram.recommend import tallrec as movies
 from loram.recommend.encoders.fields import Fields
 from loram.recommend.encoders.fit import FitSettings, fit
-from loram.recommend.encoders.mf import MfSettings, fit_mf
-from loram.recommend.encoders.sasrec import SasrecSettings, fit_sasrec
+from loram.recommend.encoders.mf import MF_PLAN, MfSettings, fit_mf
+from loram.recommend.encoders.sasrec import SASREC_PLAN, SasrecSettings, fit_sasrec
 from loram.recommend.encoders.seeding import seeded
 from loram.recommend.errors import RecommendError
 from loram.recommend.interactions import Floats, Interactions, Ints
@@ -120,7 +120,7 @@ def _newest_as_valid(data: Interactions, rows: tuple[Ints, ...]) -> Rows:
 def _mf(loss: str) -> Callable[[Prepared, int], Floats]:
     def score(made: Prepared, seed: int) -> Floats:
         settings = MfSettings.model_validate({"loss": loss})
-        plan = FitSettings(epochs=50, lr=1e-3, weight_decay=1e-5, patience=3, seed=seed)
+        plan = MF_PLAN.model_copy(update={"seed": seed})
         model, _ = fit_mf(made.data, made.rows.train, made.rows.valid, settings, plan)
         return model.score(made.test.user, made.test.item)
 
@@ -130,7 +130,7 @@ def _mf(loss: str) -> Callable[[Prepared, int], Floats]:
 def _sasrec(made: Prepared, seed: int) -> Floats:
     if not (made.test.history >= 0).any():
         raise RecommendError("sasrec: expected histories, the data has no times and no histories")
-    plan = FitSettings(epochs=40, batch=64, lr=2e-3, patience=5, seed=seed)
+    plan = SASREC_PLAN.model_copy(update={"seed": seed})
     length = made.test.history.shape[1]
     settings = SasrecSettings(length=length)
     model, _ = fit_sasrec(made.data, made.rows.train, made.valid, settings, plan)
@@ -149,6 +149,7 @@ def _ctr(base: str, kind: str | None = None) -> Callable[[Prepared, int], Floats
         with seeded(seed):
             model = Recommender(base, fields, context)
         rows = made.rows
+        model.cold(tokens[rows.train])
         learn = {"tokens": tokens[rows.train], "label": torch.tensor(label[rows.train]).float()}
 
         def validate() -> float:

@@ -167,9 +167,13 @@ class Interactions:
             np.asarray([item.get(str(i), UNKNOWN) for i in items], dtype=np.int64),
         )
 
+    def titled(self) -> tuple[str, ...]:
+        """Title of every item; where one has none, `item` and its id."""
+        return tuple(self.title(item) for item in range(len(self.items)))
+
     def title(self, item: int) -> str:
         """Title of an item; where it has none, `item` and its id."""
         known = self.titles[item] if self.titles and 0 <= item < len(self.titles) else None
-        if known is not None:
+        if known is not None and known.strip():
             return known
         return f"item {self.items[item]}" if 0 <= item < len(self.items) else "an unknown item"

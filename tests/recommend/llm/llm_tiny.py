@@ -117,7 +117,7 @@ def save_interactions(file: Path, *, users: int = 12, each: int = 12) -> Path:
     lines = ["user,item,rating,time,title"]
     for user in range(users):
         for k in range(each):
-            item = (3 * user + 5 * k) % 16
+            item = (3 * user + 5 * (k + user)) % 16  # of both labels at any k
             rating = 5 if item % 2 == user % 2 else 2
             lines.append(f"u{user},i{item},{rating},{100 * k + user},{TITLES[item]}")
     file.write_text("\n".join(lines) + "\n")

@@ -11,6 +11,7 @@ from llm_tiny import FakeEncoder, save_interactions, save_model, tiny
 from safetensors.torch import load_file, save_file
 
 from loram.recommend import RecommendError
+from loram.recommend.encoders.fit import FitSettings
 from loram.recommend.llm import encoders
 from loram.recommend.llm.data import load
 from loram.recommend.llm.run import run
@@ -35,7 +36,7 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(*args: Any) -> FakeEncoder:
         return FakeEncoder()
 
-    fake = encoders.Kind(fit, lambda folder: FakeEncoder())
+    fake = encoders.Kind(fit, lambda folder: FakeEncoder(), FitSettings())
     monkeypatch.setattr(encoders, "ENCODERS", dict.fromkeys(("mf", "sasrec", "macdae"), fake))
 
 

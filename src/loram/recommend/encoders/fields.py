@@ -26,10 +26,21 @@ class Fields(NamedTuple):
 
     @staticmethod
     def of(data: Interactions, *, context: bool = True, features: bool = True) -> "Fields":
-        """The fields of a data set."""
+        """The fields of a data set.
+
+        Raises:
+            RecommendError: two fields have the same name.
+        """
         columns: dict[str, int] = {"user": len(data.users), "item": len(data.items)}
-        sides = {**data.user_features, **data.item_features} if features else {}
-        groups: Mapping[str, Column] = {**(data.context if context else {}), **sides}
+        sides = (data.user_features, data.item_features) if features else ()
+        asked: list[Mapping[str, Column]] = [*([data.context] if context else []), *sides]
+        names = [*columns, *(name for each in asked for name in each)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise RecommendError(
+                f"{data.name}: expected context and features of different names, got "
+                f"{', '.join(twice)} twice: rename a column"
+            )
+        groups = {name: column for each in asked for name, column in each.items()}
         columns |= {name: len(column.vocabulary) for name, column in groups.items()}
         return Fields(tuple(columns), tuple(size + 1 for size in columns.values()))
 
@@ -89,6 +100,16 @@ class FieldTable(nn.Module):
         offsets = torch.tensor((0, *sizes[:-1])).cumsum(0)
         self.register_buffer("offsets", offsets, persistent=False)
         self.weight = nn.Parameter(torch.randn(sum(sizes), width) * std)
+
+    @torch.no_grad()
+    def cold(self, tokens: Tensor) -> None:
+        """Zero the vectors of what is in no row of tokens (n, fields): what is not learnt from.
+
+        They get no gradient, so they stay zeros, the vector of the unknown.
+        """
+        unseen = torch.ones(len(self.weight), dtype=torch.bool)
+        unseen[(tokens + self.offsets).unique()] = False
+        self.weight[unseen] = 0
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Vectors (n, fields, width) of tokens (n, fields)."""

@@ -75,7 +75,8 @@ def fit(
         settings: epochs and the rest.
 
     Raises:
-        RecommendError: no rows, rows of unequal number, or a loss that is not finite.
+        RecommendError: no rows, rows of unequal number, a loss that is not finite, or a validation
+            that is NaN.
     """
     counts = {name: len(values) for name, values in rows.items()}
     if len(set(counts.values())) != 1 or not min(counts.values()):
@@ -105,6 +106,11 @@ def fit(
             model.eval()
             with torch.no_grad():
                 values.append(validate())
+            if math.isnan(values[-1]):
+                raise RecommendError(
+                    "validation gives no number to choose an epoch by: expected validation rows of "
+                    "both labels"
+                )
             _log.info("epoch %d: validation %.4f", epoch + 1, values[-1])
             if epoch == 0 or values[-1] > values[best]:
                 best, state = epoch, copy.deepcopy(model.state_dict())

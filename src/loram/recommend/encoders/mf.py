@@ -21,7 +21,10 @@ from loram.recommend.metrics import auc as auc_of
 from loram.recommend.metrics import uauc
 from loram.recommend.samples import Samples
 
-__all__ = ["MF", "MfSettings", "fit_mf"]
+__all__ = ["MF", "MF_PLAN", "MfSettings", "fit_mf"]
+
+MF_PLAN = FitSettings(epochs=50, batch=1024, lr=1e-3, weight_decay=1e-5, patience=3)
+"""How it is fitted where nobody says."""
 
 
 class MfSettings(BaseModel):
@@ -78,6 +81,14 @@ class MF(nn.Module):
             return F.binary_cross_entropy_with_logits(score, batch["label"])
         drawn = torch.randint(1, self.counts[1] + 1, item.shape)
         return -F.logsigmoid(score - self(user, drawn)).mean()
+
+    @torch.no_grad()
+    def cold(self, user: Tensor, item: Tensor) -> None:
+        """Zero the vectors of all but these tokens: who is not learnt from is unknown."""
+        for table, tokens in ((self.user, user), (self.item, item)):
+            unseen = torch.ones(len(table.weight), dtype=torch.bool)
+            unseen[tokens] = False
+            table.weight[unseen] = 0
 
     @property
     def widths(self) -> dict[str, int]:
@@ -138,7 +149,7 @@ def fit_mf(
         RecommendError: no labels, or a validation with one class alone.
     """
     chosen = settings or MfSettings()
-    plan = training or FitSettings(epochs=50, batch=1024, lr=1e-3, weight_decay=1e-5, patience=3)
+    plan = training or MF_PLAN
     bpr = chosen.loss == "bpr"
     if bpr and data.label is not None:
         train = train[data.labels()[train] == 1]
@@ -155,6 +166,8 @@ def fit_mf(
         "item": _tokens(data.item[train], model.counts[1]),
         "label": torch.from_numpy(label[train]).float(),
     }
+
+    model.cold(rows["user"], rows["item"])
 
     def validate() -> float:
         score = model.score(data.user[valid], data.item[valid])

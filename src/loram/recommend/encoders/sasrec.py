@@ -20,7 +20,10 @@ from loram.recommend.errors import RecommendError
 from loram.recommend.interactions import UNKNOWN, Interactions, Ints
 from loram.recommend.samples import Samples
 
-__all__ = ["SASRec", "SasrecSettings", "fit_sasrec"]
+__all__ = ["SASREC_PLAN", "SASRec", "SasrecSettings", "fit_sasrec"]
+
+SASREC_PLAN = FitSettings(epochs=40, batch=64, lr=2e-3, patience=5)
+"""How it is fitted where nobody says."""
 
 
 class SasrecSettings(BaseModel):
@@ -154,7 +157,7 @@ def fit_sasrec(
         RecommendError: no user has two training rows, or no validation target is positive.
     """
     chosen = settings or SasrecSettings()
-    plan = training or FitSettings(epochs=40, batch=64, lr=2e-3, patience=5)
+    plan = training or SASREC_PLAN
     positive = valid.take(np.flatnonzero(valid.label == 1))
     if not len(positive):
         raise RecommendError(f"{data.name}: expected positive validation targets, got none")

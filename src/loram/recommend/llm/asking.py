@@ -1,7 +1,7 @@
 """A finished run asked again: about its own test, or about rows of a file."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class _Names:
     def __init__(self, data: Interactions) -> None:
         self._user = {name: code for code, name in enumerate(data.users)}
         self._item = {name: code for code, name in enumerate(data.items)}
-        self.titles = [data.title(code) for code in range(len(data.items))]
+        self.titles = list(data.titled())
 
     def case(self, row: dict[str, Any], place: int) -> Case:
         titles: dict[str, str] = row.get("titles", {})
@@ -153,7 +153,7 @@ def _reloaded(
     out: Path,
     bars: Bars,
     *,
-    titles: list[str] | None = None,
+    titles: Sequence[str] | None = None,
 ) -> tuple[Any, Writer, Scorer]:
     full = out / "model"
     bars(f"reading {settings.model}", None)
@@ -162,7 +162,7 @@ def _reloaded(
     if torch.cuda.is_available():
         llm = llm.to("cuda")
     model = reload(llm, settings, tables, out)
-    known = data.titles if titles is None else titles
+    known = data.titled() if titles is None else titles
     writer = Writer(settings, tokenizer, known)
     alone = settings.score == "yes"
     scorer = Scorer(

@@ -94,7 +94,10 @@ def assemble(llm: Any, settings: LLMSettings, tables: Mapping[str, Tensor]) -> R
     if kinds:
         widths = {kind: vectors.widths[kind] for kind in sorted(kinds)}
         hidden = llm.get_input_embeddings().weight.shape[1]
-        projectors = Projectors(widths, hidden, settings.projector)
+        try:
+            projectors = Projectors(widths, hidden, settings.projector)
+        except ValueError as error:
+            raise RecommendError(f"encoder {settings.encoder.name}: {error}") from error
     if gated:
         of = settings.adapter
         gates = Gates(of.experts)
@@ -145,7 +148,7 @@ def reload(llm: Any, settings: LLMSettings, tables: Mapping[str, Tensor], out: P
                     f"{out}: its parts do not fit its settings ({error})"
                 ) from error
     with torch.no_grad():
-        for kind in model.vectors.tables:
+        for kind in {"user", "item"} & set(model.vectors.tables):  # the rest is of each case
             trained = parts.get(f"vectors.tables.{kind}")
             if trained is not None and trained.shape == model.vectors.tables[kind].shape:
                 model.vectors.tables[kind].copy_(trained)

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from loram.recommend.encoders.fit import FitSettings
-from loram.recommend.encoders.mf import MF, MfSettings, fit_mf
+from loram.recommend.encoders.mf import MF, MF_PLAN, MfSettings, fit_mf
 from loram.recommend.encoders.protocol import Encoder
-from loram.recommend.encoders.sasrec import SASRec, SasrecSettings, fit_sasrec
+from loram.recommend.encoders.sasrec import SASREC_PLAN, SASRec, SasrecSettings, fit_sasrec
 from loram.recommend.errors import RecommendError
 from loram.recommend.llm.data import Asked
 from loram.recommend.llm.settings import LLMSettings
 from loram.recommend.llm.tables import from_encoder, from_file
-from loram.recommend.macdae.context import ContextEncoder
+from loram.recommend.macdae.context import CONTEXT_PLAN, ContextEncoder
 from loram.recommend.macdae.settings import MacdaeSettings
 
 __all__ = ["ENCODERS", "Kind", "load_encoder", "tables_of"]
@@ -43,36 +43,36 @@ class Kind(NamedTuple):
     """One encoder.
 
     Attributes:
-        fit: (what to learn from, options, how to train or None) → fitted.
+        fit: (what to learn from, options, how to train) → fitted.
         load: folder → what was saved there.
+        plan: how it trains where the options leave it.
     """
 
     fit: Any
     load: Any
+    plan: FitSettings
 
 
-def _mf(asked: Asked, options: Mapping[str, Any], training: FitSettings | None) -> MF:
+def _mf(asked: Asked, options: Mapping[str, Any], training: FitSettings) -> MF:
     settings = MfSettings.model_validate(options)
     return fit_mf(asked.data, asked.learnt, asked.chosen_by.row, settings, training)[0]
 
 
-def _sasrec(asked: Asked, options: Mapping[str, Any], training: FitSettings | None) -> SASRec:
+def _sasrec(asked: Asked, options: Mapping[str, Any], training: FitSettings) -> SASRec:
     settings = SasrecSettings.model_validate(options)
     return fit_sasrec(asked.data, asked.learnt, asked.chosen_by, settings, training)[0]
 
 
-def _macdae(
-    asked: Asked, options: Mapping[str, Any], training: FitSettings | None
-) -> ContextEncoder:
+def _macdae(asked: Asked, options: Mapping[str, Any], training: FitSettings) -> ContextEncoder:
     settings = MacdaeSettings.model_validate(options)
     return ContextEncoder.fit(asked.data, asked.learnt, settings, training)
 
 
 ENCODERS: MappingProxyType[str, Kind] = MappingProxyType(
     {
-        "mf": Kind(_mf, MF.load),
-        "sasrec": Kind(_sasrec, SASRec.load),
-        "macdae": Kind(_macdae, ContextEncoder.load),
+        "mf": Kind(_mf, MF.load, MF_PLAN),
+        "sasrec": Kind(_sasrec, SASRec.load, SASREC_PLAN),
+        "macdae": Kind(_macdae, ContextEncoder.load, CONTEXT_PLAN),
     }
 )
 
@@ -98,10 +98,12 @@ def tables_of(settings: LLMSettings, asked: Asked, out: Path) -> dict[str, Tenso
         tables = from_file(Path(of.options["path"]), asked.data)
     else:
         options = dict(of.options)
-        given = options.pop("training", None)
+        given = options.pop("training", {})
+        kind = ENCODERS[of.name]
         try:
-            training = None if given is None else FitSettings.model_validate(given)
-            encoder = cast(Stored, ENCODERS[of.name].fit(asked, options, training))
+            changed = FitSettings.model_validate(given).model_dump(exclude_unset=True)
+            training = kind.plan.model_copy(update=changed)
+            encoder = cast(Stored, kind.fit(asked, options, training))
         except ValidationError as error:
             raise RecommendError(f"encoder {of.name}: {error}") from error
         shutil.rmtree(out / "encoder", ignore_errors=True)  # of a run that was killed here

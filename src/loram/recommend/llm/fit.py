@@ -218,6 +218,9 @@ class _Training:
         tensors = {f"now.{name}": p for name, p in self._saved.items()}
         tensors |= {f"best.{name}": p for name, p in self._kept.items()}
         tensors["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():  # where dropout draws
+            states = enumerate(torch.cuda.get_rng_state_all())
+            tensors |= {f"cuda.{number}": state for number, state in states}
         state = {"stage": stage, "lines": self._lines}
         if stage == self._index:
             state |= {"step": self._step, "best": self._best, "bad": self._bad}
@@ -237,6 +240,9 @@ class _Training:
         """Go on from a checkpoint."""
         self.restore_parameters(found)
         torch.set_rng_state(found.tensors["random"])
+        for name, state in found.tensors.items():
+            if name.startswith("cuda."):
+                torch.cuda.set_rng_state(state, int(name.removeprefix("cuda.")))
         if "step" not in found.state:
             return
         self._step, self._best = found.state["step"], found.state["best"]

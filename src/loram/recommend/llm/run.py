@@ -76,7 +76,7 @@ def run(settings: LLMSettings, out: Path, *, bars: StageBars = silent) -> dict[s
     llm, tokenizer = load_pretrained(settings.model, dtype)
     if torch.cuda.is_available():
         llm = llm.to("cuda")
-    writer = Writer(settings, tokenizer, asked.data.titles)
+    writer = Writer(settings, tokenizer, asked.data.titled())
     train, valid, test = (
         [writer(c) for c in p.cases] for p in (asked.train, asked.valid, asked.test)
     )

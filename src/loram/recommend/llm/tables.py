@@ -13,7 +13,7 @@ from torch import Tensor
 
 from loram.recommend.encoders.protocol import Encoder
 from loram.recommend.errors import RecommendError
-from loram.recommend.interactions import UNKNOWN, Interactions
+from loram.recommend.interactions import UNKNOWN, Interactions, Ints
 from loram.recommend.samples import Samples
 
 __all__ = ["from_encoder", "from_file"]
@@ -28,25 +28,28 @@ def from_encoder(
     Args:
         encoder: fitted.
         data: for the numbers of users and items.
-        parts: the samples; a user who is in none of them keeps zeros.
+        parts: the samples.
     """
     found: dict[str, list[Tensor]] = {}
+    users = np.arange(len(data.users), dtype=np.int64)
     for part in parts:
         if len(part):
             for kind, rows in encoder.encode(part).items():
                 found.setdefault(kind, []).append(rows.detach().float().cpu())
     tables = {k: torch.cat(found[k]) for k in ("sequence", "context") if k in found}
-    if "user" in found:
-        user = np.concatenate([part.user for part in parts])
-        rows = torch.cat(found["user"])
-        known = user != UNKNOWN
-        table = torch.zeros(len(data.users), rows.shape[1])
-        table[torch.from_numpy(user[known])] = rows[torch.from_numpy(known)]
-        tables["user"] = table
+    if "user" in encoder.widths:
+        tables["user"] = encoder.encode(_alone(users))["user"].detach().float().cpu()
     if "item" in encoder.widths:
         every = np.arange(len(data.items), dtype=np.int64)
         tables["item"] = encoder.item_vectors(every).detach().float().cpu()
     return tables
+
+
+def _alone(user: Ints) -> Samples:
+    """Users with no item and no history."""
+    none = np.full(len(user), UNKNOWN, dtype=np.int64)
+    empty = np.zeros((len(user), 0), dtype=np.int64)
+    return Samples(user, none, np.ones(len(user)), none, empty, empty.astype(np.float64), empty)
 
 
 def from_file(folder: Path, data: Interactions) -> dict[str, Tensor]:
@@ -81,5 +84,7 @@ def from_file(folder: Path, data: Interactions) -> dict[str, Tensor]:
             )
         place = {name: row for row, name in enumerate(named[kind])}
         rows = torch.tensor([place.get(name, len(table)) for name in vocabularies[kind]])
+        if not table.isfinite().all():
+            raise RecommendError(f"{folder}: expected finite {kind} vectors, got NaN or infinity")
         found[kind] = torch.cat([table.float(), torch.zeros(1, table.shape[1])])[rows]
     return found

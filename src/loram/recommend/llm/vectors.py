@@ -72,7 +72,8 @@ class Vectors(nn.Module):
         """A copy whose vectors say nothing about whom they stand for.
 
         Args:
-            control: `shuffled` keeps the vectors and exchanges rows; `zeroed` keeps the shapes.
+            control: `shuffled` keeps the vectors and exchanges rows, but for those of zeros, the
+                cold start; `zeroed` keeps the shapes.
             seed: of the exchange.
         """
         return Vectors({k: _CONTROLS[control](table, seed) for k, table in self.tables.items()})
@@ -80,7 +81,10 @@ class Vectors(nn.Module):
 
 def _shuffled(table: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return table[torch.randperm(len(table), generator=generator).to(table.device)]
+    known = table.any(1).nonzero()[:, 0]
+    shuffled = table.clone()
+    shuffled[known] = table[known[torch.randperm(len(known), generator=generator).to(known.device)]]
+    return shuffled
 
 
 _CONTROLS = {

@@ -27,7 +27,10 @@ from loram.recommend.macdae.model import ContextModel
 from loram.recommend.macdae.settings import MacdaeSettings
 from loram.recommend.samples import Samples
 
-__all__ = ["ContextEncoder", "pretrained"]
+__all__ = ["CONTEXT_PLAN", "ContextEncoder", "pretrained"]
+
+CONTEXT_PLAN = FitSettings(batch=128)
+"""How it is pretrained where nobody says; `epochs` is in its settings."""
 
 _FORMAT = "loram-context/1"
 
@@ -49,7 +52,7 @@ def pretrained(
     fields = Fields.of(data, context=settings.features == "context")
     if settings.features == "ids":
         fields = Fields(fields.names[:2], fields.sizes[:2])
-    positive = train if data.label is None else train[data.labels()[train] == 1]
+    positive = _positive(data, train)
     everything = np.arange(len(data)) if data.label is None else np.flatnonzero(data.labels() == 1)
     listed = everything if settings.neighbours == "all" else positive
     with seeded(training.seed):
@@ -63,11 +66,15 @@ def pretrained(
     return model.eval()
 
 
+def _positive(data: Interactions, rows: Ints) -> Ints:
+    return rows if data.label is None else rows[data.labels()[rows] == 1]
+
+
 class ContextEncoder:
     """The inferred context of a user, an item and an explicit context, in real time.
 
-    A cold start is whatever the rest of the input says: unknown users, items and values have zero
-    vectors and empty neighbour lists.
+    A cold start is whatever the rest of the input says: users, items and values that are unknown,
+    or in no positive row it learnt from, have zero vectors and empty neighbour lists.
 
     Args:
         model: pretrained.
@@ -95,7 +102,8 @@ class ContextEncoder:
         """Pretrain on the positive rows of `train`; all rows by default."""
         rows = np.arange(len(data)) if train is None else train
         chosen = settings or MacdaeSettings()
-        model = pretrained(data, rows, chosen, training or FitSettings(batch=128))
+        model = pretrained(data, rows, chosen, training or CONTEXT_PLAN)
+        model.table.cold(model.fields.tokens(data)[_positive(data, rows)])
         return cls(model, data)
 
     @property
@@ -129,8 +137,9 @@ class ContextEncoder:
             name: _one(known.get(given.get(name, ""), UNKNOWN))
             for name, known in self._context.items()
         }
-        user_code, item_code = self._user.get(user, UNKNOWN), self._item.get(item, UNKNOWN)
-        return self.model(self._tokens(_one(user_code), _one(item_code), codes))[0]
+        whose = _one(self._user.get(str(user), UNKNOWN))
+        what = _one(self._item.get(str(item), UNKNOWN))
+        return self.model(self._tokens(whose, what, codes))[0]
 
     def _tokens(self, user: Ints, item: Ints, context: Mapping[str, Ints]) -> Tensor:
         return self.model.fields.tokens_of(self._data, user, item, context)

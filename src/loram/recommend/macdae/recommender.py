@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from loram.recommend.encoders.deepfm import DeepFM
-from loram.recommend.encoders.fields import Fields
+from loram.recommend.encoders.fields import Fields, FieldTable
 from loram.recommend.encoders.fit import Batch
 from loram.recommend.encoders.nfm import NFM
 from loram.recommend.encoders.wide_deep import WideDeep
@@ -57,6 +57,14 @@ class Recommender(nn.Module):
             context=0 if context is None else context.settings.width,
             replace=context is not None and context.settings.join == "replace",
         )
+
+    def cold(self, tokens: Tensor) -> None:
+        """Zero the vectors of what is in no row of tokens (n, fields), those of training."""
+        for module in self.base.modules():
+            if isinstance(module, FieldTable):
+                module.cold(tokens)
+        if self.context is not None:
+            self.context.table.cold(tokens[:, self.columns])
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (n,) of tokens (n, fields)."""
