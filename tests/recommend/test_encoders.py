@@ -26,7 +26,7 @@ from loram.recommend.encoders.nfm import NFM
 from loram.recommend.encoders.seeding import seeded
 from loram.recommend.encoders.wide_deep import WideDeep
 from loram.recommend.errors import RecommendError
-from loram.recommend.interactions import UNKNOWN, Interactions
+from loram.recommend.interactions import UNKNOWN, Column, Interactions
 from loram.recommend.metrics import auc
 from loram.recommend.samples import samples
 from loram.recommend.splits import temporal_per_user
@@ -221,3 +221,46 @@ def test_validation_of_one_class_is_told() -> None:
         fit_mf(data, liked, liked[:9])
     with pytest.raises(RecommendError, match="positive validation"):
         fit_sasrec(data, liked, samples(data, np.flatnonzero(data.labels() == 0)[:5]))
+
+
+def with_a_stranger(data: Interactions) -> tuple[Interactions, np.ndarray]:
+    """User 0 and item 0 have no training row; user 1 likes item 0 in the rest."""
+    known = (data.user != 0) & (data.item != 0)
+    return data, np.flatnonzero(known)
+
+
+def test_who_has_no_training_row_has_the_vector_of_the_unknown() -> None:
+    data, train = with_a_stranger(made())
+    rows = np.setdiff1d(np.arange(len(data)), train)
+    mf, _ = fit_mf(data, train, train, training=QUICK)
+    asked = samples(data, rows)
+    vectors = mf.encode(asked)
+    assert not vectors["user"][asked.user == 0].any()
+    assert not vectors["item"][asked.item == 0].any()
+    assert vectors["user"][asked.user != 0].any(1).all()
+
+
+def test_fields_forget_what_was_not_learnt_from() -> None:
+    table = FieldTable((4, 3), 2)
+    table.cold(torch.tensor([[1, 2], [3, 0]]))
+    seen = table.weight.detach().any(1).tolist()
+    assert seen == [False, True, False, True, True, False, True]
+
+
+def test_fields_of_one_name_are_told() -> None:
+    data = made()
+    both = replace(data, item_features={"age": Column(np.zeros(40, dtype=np.int64), ("new",))})
+    with pytest.raises(RecommendError, match="age twice: rename"):
+        Fields.of(both)
+
+
+def test_a_validation_that_is_no_number_is_told() -> None:
+    data = made()
+    model = MF(30, 40, MfSettings())
+    rows = {
+        "user": torch.from_numpy(data.user + 1),
+        "item": torch.from_numpy(data.item + 1),
+        "label": torch.from_numpy(data.labels()).float(),
+    }
+    with pytest.raises(RecommendError, match="no number to choose an epoch by"):
+        fit(model, rows, lambda: float("nan"), QUICK)

@@ -252,3 +252,12 @@ def test_unlabelled_rows_are_positives() -> None:
     data = replace(made(), label=None)
     model = pretrained(data, np.arange(len(data)), small(epochs=1), QUICK)
     assert len(model.neighbours.pairs) == len(data)
+
+
+def test_who_is_not_learnt_from_is_unknown_to_the_context() -> None:
+    data = replace(made(), user_features={})
+    train = np.flatnonzero((data.user != 0) & (data.item != 0))
+    encoder = ContextEncoder.fit(data, train, SMALL, QUICK)
+    nobody = encoder.context("nobody", "i3")
+    torch.testing.assert_close(encoder.context("u0", "i3"), nobody)
+    assert not torch.equal(encoder.context("u1", "i3"), nobody)

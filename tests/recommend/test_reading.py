@@ -85,6 +85,27 @@ def test_context_and_duplicates(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert len(read(file, {"context": ["hour"]}, keep_duplicates=True)) == 3
 
 
+def test_rows_that_differ_in_their_history_are_kept() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"user": ["a"] * 4, "item": ["x"] * 4})
+    frame["history"] = [["y"], ["z"], None, ["y"]]
+    data = read(frame)
+    assert data.history is not None
+    assert [[data.items[i] for i in h] for h in data.history] == [["y"], ["z"], []]
+    frame.at[1, "history"] = [None, "z"]
+    with pytest.raises(RecommendError, match="ids in a history"):
+        read(frame)
+
+
+def test_a_column_of_users_and_of_items_is_two_features(tmp_path: Path) -> None:
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\na\tx\nb\ty\n")
+    (tmp_path / "a.user").write_text("user_id:token\tcity:token\na\tRome\nb\tOslo\n")
+    (tmp_path / "a.item").write_text("item_id:token\tcity:token\nx\tBonn\ny\tBern\n")
+    data = read(tmp_path)
+    assert data.user_features["city"].vocabulary == ("Rome", "Oslo")
+    assert data.item_features["item_city"].vocabulary == ("Bonn", "Bern")
+
+
 @pytest.mark.parametrize(
     ("text", "columns", "message"),
     [

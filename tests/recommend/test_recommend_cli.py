@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 from loram.cli import app
 from loram.recommend import cli
 from loram.recommend.cli import columns_of
-from loram.recommend.errors import RecommendError
+from loram.recommend.errors import LeakError, RecommendError
 from loram.recommend.evaluating import MODELS, prepare_data
+from loram.recommend.reading import Columns
 
+COLUMNS = Columns(user="u", item="i", context=("daypart",))
 runner = CliRunner(env={"COLUMNS": "160"})
 
 
@@ -114,6 +116,37 @@ def test_implicit_rows_get_negatives(tmp_path: Path) -> None:
     file.write_text("user,item,time\n" + "".join(f"{u},{i},{t}\n" for u, i, t in pairs))
     prepared = prepare_data(str(file), negatives=3)
     assert prepared.test.label.mean() == 0.25
+    n = len(prepared.test) // 4
+    assert (prepared.test.history >= 0).any()
+    np.testing.assert_array_equal(
+        prepared.test.history[n:], np.repeat(prepared.test.history[:n], 3, axis=0)
+    )
+    arguments = ["recommend", "evaluate", str(file), "--model", "sasrec", "--resamples", "20"]
+    found = runner.invoke(app, [*arguments, "--split", "leave-one-out"])
+    assert found.exit_code == 0, found.output
+
+
+def test_files_that_overlap_are_a_leak(ratings: Path) -> None:
+    with pytest.raises(LeakError, match="600 rows stand in two parts: train and valid"):
+        prepare_data(str(ratings), columns=COLUMNS, valid=ratings, test=ratings)
+
+
+def test_nothing_learnt_from_has_seen_the_test(ratings: Path) -> None:
+    """Rows cut at random lie between each other in time."""
+    made = prepare_data(str(ratings), columns=COLUMNS, split="random")
+    for part, hidden in ((made.train, (*made.rows[1:],)), (made.valid, (made.rows.test,))):
+        seen = part.history_row[part.history_row >= 0]
+        assert len(seen)
+        assert not np.isin(seen, np.concatenate(hidden)).any()
+
+
+def test_histories_that_all_hold_their_target_are_a_leak(tmp_path: Path) -> None:
+    rows = [f"{u},{i},{(u + i) % 2},{u + i} {i}" for u in range(6) for i in range(9)]
+    files = [tmp_path / f"{n}.csv" for n in range(3)]
+    for file, part in zip(files, (rows[:30], rows[30:42], rows[42:]), strict=True):
+        file.write_text("user,item,label,history\n" + "\n".join(part))
+    with pytest.raises(LeakError, match="holds its own target"):
+        prepare_data(str(files[0]), valid=files[1], test=files[2])
 
 
 @pytest.mark.parametrize(

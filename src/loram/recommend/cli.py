@@ -35,9 +35,7 @@ console = Console()
 Data = Annotated[
     str, typer.Argument(help="`.inter`, CSV, TSV, Parquet, a folder of `.inter`, or `ml-100k`.")
 ]
-Split = Annotated[
-    str, typer.Option(help="tallrec, temporal, global, leave-one-out, random, or files.")
-]
+Split = Annotated[str, typer.Option(help="tallrec, temporal, global, leave-one-out or random.")]
 Column = Annotated[
     list[str] | None,
     typer.Option(help="Which column is what, as in user=uid; context=hour,city for several."),

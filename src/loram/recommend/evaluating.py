@@ -1,6 +1,7 @@
 """From a source to labelled samples of train, valid and test; and the models that are judged."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from loram.recommend.encoders.mf import MF_PLAN, MfSettings, fit_mf
 from loram.recommend.encoders.sasrec import SASREC_PLAN, SasrecSettings, fit_sasrec
 from loram.recommend.encoders.seeding import seeded
 from loram.recommend.errors import RecommendError
-from loram.recommend.interactions import Floats, Interactions, Ints
+from loram.recommend.interactions import UNKNOWN, Floats, Interactions, Ints
 from loram.recommend.joining import joined
 from loram.recommend.macdae.context import pretrained
 from loram.recommend.macdae.recommender import Recommender
@@ -23,19 +24,29 @@ from loram.recommend.metrics import auc
 from loram.recommend.negatives import parts_with_negatives
 from loram.recommend.reading import Columns, read
 from loram.recommend.samples import Samples, samples
-from loram.recommend.splits import SPLITS, Rows, check_disjoint, check_history
+from loram.recommend.splits import SPLITS, Rows, check_apart, check_disjoint, check_history
 
 __all__ = ["MODELS", "Prepared", "prepare_data"]
 
 
 class Prepared(NamedTuple):
-    """Interactions with labels, their split, and its samples."""
+    """Interactions with labels, their split, and its samples.
+
+    Attributes:
+        data: with labels.
+        rows: of the parts.
+        train: its samples.
+        valid: likewise.
+        test: likewise.
+        happened: training rows of the source: all but negatives that were drawn.
+    """
 
     data: Interactions
     rows: Rows
     train: Samples
     valid: Samples
     test: Samples
+    happened: Ints
 
 
 def prepare_data(
@@ -89,13 +100,35 @@ def prepare_data(
         return _checked(data, rows, *parts)
     rows = rows or SPLITS[split](data)
     check_disjoint(rows)
+    check_apart(data, rows)
     length = length if data.history is not None or data.time is not None else 0
-    if data.label is None:
-        # Histories are of the positives: a drawn item was never met.
-        data, rows = parts_with_negatives(data, rows, each=(negatives, negatives, negatives))
-        length = 0
-    parts = (samples(data, part, length=length) for part in rows)
-    return _checked(data, rows, *parts)
+    # What is learnt from and chosen by sees nothing of the test, not in a history either.
+    seen = (rows.train, np.concatenate([rows.train, rows.valid]), None)
+    parts = [
+        samples(data, part, length=length, among=among)
+        for part, among in zip(rows, seen, strict=True)
+    ]
+    if data.label is not None:
+        return _checked(data, rows, *parts)
+    _checked(data, rows, *parts)
+    data, drawn = parts_with_negatives(data, rows, each=(negatives, negatives, negatives))
+    parts = [_with_drawn(data, part, row) for part, row in zip(parts, drawn, strict=True)]
+    happened = drawn.train[: len(rows.train)]
+    return _checked(data, drawn, *parts)._replace(happened=happened)
+
+
+def _with_drawn(data: Interactions, positive: Samples, rows: Ints) -> Samples:
+    """Samples of positives and of their negatives, which share their histories."""
+    first = np.arange(len(positive))
+    each = len(rows) // max(len(positive), 1) - 1
+    of = positive.take(np.r_[first, np.repeat(first, each)])
+    return replace(
+        of,
+        item=data.item[rows],
+        label=data.labels()[rows],
+        row=rows,
+        history_row=np.full_like(of.history_row, UNKNOWN),  # they are not rows of these data
+    )
 
 
 def _checked(
@@ -104,10 +137,11 @@ def _checked(
     if not len(valid) or not len(test):
         raise RecommendError(f"{data.name}: the split leaves {len(valid)} rows to choose by")
     check_disjoint(rows)
-    if data.time is not None and data.history is None:
-        for part in (train, valid, test):
-            check_history(data, part)
-    return Prepared(data, rows, train, valid, test)
+    held = (np.concatenate([rows.valid, rows.test]), rows.test, ())
+    for part, held_out in zip((train, valid, test), held, strict=True):
+        if data.time is not None or data.history is not None:
+            check_history(data, part, held_out)
+    return Prepared(data, rows, train, valid, test, rows.train)
 
 
 def _newest_as_valid(data: Interactions, rows: tuple[Ints, ...]) -> Rows:
@@ -133,7 +167,7 @@ def _sasrec(made: Prepared, seed: int) -> Floats:
     plan = SASREC_PLAN.model_copy(update={"seed": seed})
     length = made.test.history.shape[1]
     settings = SasrecSettings(length=length)
-    model, _ = fit_sasrec(made.data, made.rows.train, made.valid, settings, plan)
+    model, _ = fit_sasrec(made.data, made.happened, made.valid, settings, plan)
     return model.score(made.test, made.test.item[:, None])[:, 0]
 
 

@@ -4,6 +4,8 @@ Users and items are codes into the vocabularies `users` and `items`; `UNKNOWN` (
 that is not there, and every encoder of this room says what it does with it.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
@@ -99,6 +101,16 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user)
 
+    def columns(self) -> list[Ints | Floats]:
+        """Every column of the rows, (n,) each: rows that agree in all are the same."""
+        found = [self.user, self.item, *(c.codes for c in self.context.values())]
+        found += [c for c in (self.rating, self.label, self.time) if c is not None]
+        if self.history is not None:
+            known: dict[bytes, int] = {}
+            codes = [known.setdefault(h.tobytes(), len(known)) for h in self.history]
+            found.append(np.asarray(codes, dtype=np.int64))
+        return found
+
     def take(self, rows: Ints) -> "Interactions":
         """Some of the rows, in the order given; vocabularies stay."""
         return replace(
@@ -166,6 +178,11 @@ class Interactions:
             np.asarray([user.get(str(u), UNKNOWN) for u in users], dtype=np.int64),
             np.asarray([item.get(str(i), UNKNOWN) for i in items], dtype=np.int64),
         )
+
+    def vocabulary(self) -> str:
+        """A fingerprint of which user and item each code stands for."""
+        text = json.dumps([self.users, self.items], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def titled(self) -> tuple[str, ...]:
         """Title of every item; where one has none, `item` and its id."""

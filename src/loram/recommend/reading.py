@@ -214,7 +214,9 @@ def _number(value: Any) -> float:
 
 
 def _list(name: str, value: Any) -> list[str]:
-    """Ids of a history: a sequence, or its JSON or space-separated text."""
+    """Ids of a history: a sequence, or its JSON or space-separated text; none of nothing."""
+    if value is None or (isinstance(value, float) and value != value):
+        return []
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip().startswith("[") else value.split()
@@ -222,7 +224,10 @@ def _list(name: str, value: Any) -> list[str]:
             raise RecommendError(f"{name}: expected a list of items, got {value!r}") from error
     if not isinstance(value, Iterable):
         raise RecommendError(f"{name}: expected a list of items as history, got {value!r}")
-    return [str(one) for one in value]
+    found = [None if one is None or one != one else str(one).strip() for one in value]
+    if not all(found):
+        raise RecommendError(f"{name}: expected ids in a history, got {value!r}")
+    return [one for one in found if one]
 
 
 def _of_owner(column: Column, owner: Ints, count: int) -> Column:
@@ -244,6 +249,8 @@ def _with_sides(data: Interactions, file: Path, columns: Columns) -> Interaction
     if users.exists():
         table, codes = _side(_tables.of_path(users), data.users, columns.user, "user", users.name)
         features = {k: _of_owner(encode(v), codes, len(data.users)) for k, v in table.items()}
+        taken = {*data.context, *data.item_features}
+        features = {f"user_{k}" if k in taken else k: v for k, v in features.items()}
         data = replace(data, user_features={**features, **data.user_features})
     if items.exists():
         table, codes = _side(_tables.of_path(items), data.items, columns.item, "item", items.name)
@@ -252,6 +259,8 @@ def _with_sides(data: Interactions, file: Path, columns: Columns) -> Interaction
             titles = _titles(table.pop(title), codes, len(data.items))
             data = replace(data, titles=titles)
         features = {k: _of_owner(encode(v), codes, len(data.items)) for k, v in table.items()}
+        taken = {*data.context, *data.user_features}
+        features = {f"item_{k}" if k in taken else k: v for k, v in features.items()}
         data = replace(data, item_features={**features, **data.item_features})
     return data
 
@@ -273,8 +282,7 @@ def _side(
 
 
 def _without_duplicates(data: Interactions) -> Interactions:
-    columns = [data.user, data.item, *(c.codes for c in data.context.values())]
-    columns += [c for c in (data.rating, data.label, data.time) if c is not None]
+    columns = data.columns()
     order = np.lexsort(columns)  # stable: of equal rows the first stays first
     differs = [np.r_[True, c[order][1:] != c[order][:-1]] for c in columns]
     first = order[np.logical_or.reduce(differs)]

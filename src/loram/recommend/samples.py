@@ -52,7 +52,9 @@ class Samples:
         )
 
 
-def samples(data: Interactions, rows: Ints, *, length: int = 10) -> Samples:
+def samples(
+    data: Interactions, rows: Ints, *, length: int = 10, among: Ints | None = None
+) -> Samples:
     """Rows as targets; the history is the user's `length` interactions before each.
 
     Before means earlier in time, and of equal times earlier in the file. Where the source brings
@@ -63,6 +65,7 @@ def samples(data: Interactions, rows: Ints, *, length: int = 10) -> Samples:
         data: all interactions; a history may reach back into the rows of an earlier split.
         rows: (n,) the targets.
         length: of the histories; 0 for none.
+        among: rows that a history may hold, where some must not be seen; all by default.
 
     Raises:
         RecommendError: no times and no histories in the source while `length` > 0; labels that are
@@ -80,7 +83,7 @@ def samples(data: Interactions, rows: Ints, *, length: int = 10) -> Samples:
         history_label = (history != UNKNOWN).astype(np.float64)
     else:
         if length:
-            history_row = _before(data, rows, length)
+            history_row = _before(data, rows, length, among)
         there = history_row != UNKNOWN
         history = np.where(there, data.item[history_row], UNKNOWN)
         history_label = np.where(there, label[history_row], 0.0)
@@ -92,13 +95,17 @@ def samples(data: Interactions, rows: Ints, *, length: int = 10) -> Samples:
     )
 
 
-def _before(data: Interactions, rows: Ints, length: int) -> Ints:
+def _before(data: Interactions, rows: Ints, length: int, among: Ints | None) -> Ints:
     """Rows (n, length) of the user's interactions just before each."""
     order = data.chronological()
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    user = data.user[order]
-    first = np.searchsorted(user, user)  # (n,) where the user's block begins
-    at = place[rows][:, None] + np.arange(-length, 0)  # (rows, length)
-    inside = at >= first[place[rows]][:, None]
-    return np.where(inside, order[np.maximum(at, 0)], UNKNOWN)
+    allowed = np.arange(len(order)) if among is None else np.sort(place[among])
+    user = data.user[order[allowed]]
+    first = np.searchsorted(user, data.user[rows])  # (n,) where the user's block begins
+    end = np.searchsorted(allowed, place[rows])  # (n,) past the last one before
+    at = end[:, None] + np.arange(-length, 0)  # (rows, length)
+    inside = at >= first[:, None]
+    if not len(allowed):
+        return np.full((len(rows), length), UNKNOWN, dtype=np.int64)
+    return np.where(inside, order[allowed[np.maximum(at, 0)]], UNKNOWN)

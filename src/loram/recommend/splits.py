@@ -14,6 +14,7 @@ __all__ = [
     "Rows",
     "Shares",
     "at_random",
+    "check_apart",
     "check_disjoint",
     "check_history",
     "check_neighbours",
@@ -96,6 +97,30 @@ def check_disjoint(rows: Rows) -> None:
             raise LeakError(f"row {shared[0]} and {len(shared) - 1} more are in {one} and {other}")
 
 
+def check_apart(data: Interactions, rows: Rows) -> None:
+    """That no part has a row that is the same, in every column, as one of another part.
+
+    Raises:
+        LeakError: one has, as files that overlap do.
+    """
+    columns = data.columns()
+    part = np.full(len(data), UNKNOWN)
+    for number, which in enumerate(rows):
+        part[which] = number
+    order = np.lexsort([part, *columns])
+    same = np.logical_and.reduce([c[order][1:] == c[order][:-1] for c in columns])
+    apart = (part[order][1:] != part[order][:-1]) & (part[order][:-1] != UNKNOWN)
+    found = np.flatnonzero(same & apart)
+    if len(found):
+        one, other = order[found[0]], order[found[0] + 1]
+        names = Rows._fields
+        raise LeakError(
+            f"{data.name}: {len(found)} rows stand in two parts: {names[part[one]]} and "
+            f"{names[part[other]]} both have user {data.users[data.user[one]]}, item "
+            f"{data.items[data.item[one]]}"
+        )
+
+
 def check_history(data: Interactions, chosen: Samples, held_out: Iterable[int] = ()) -> None:
     """That every history comes before its target, and holds no held-out interaction.
 
@@ -108,8 +133,12 @@ def check_history(data: Interactions, chosen: Samples, held_out: Iterable[int] =
         LeakError: a history has its own target, a later interaction, another user's, or a held-out
             one.
     """
+    if data.history is not None:
+        _check_brought(data, chosen)
     sample, place = np.nonzero(chosen.history_row != UNKNOWN)
     seen = chosen.history_row[sample, place]
+    if not len(seen):
+        return
     target = chosen.row[sample]
     known = target != UNKNOWN
     time = data.times()
@@ -126,6 +155,17 @@ def check_history(data: Interactions, chosen: Samples, held_out: Iterable[int] =
                 f"the history of sample {sample[where]} (row {target[where]}) holds {what}: row "
                 f"{seen[where]}; {int(found.sum())} in all"
             )
+
+
+def _check_brought(data: Interactions, chosen: Samples) -> None:
+    """Histories of the source have no rows to look at; that all hold their target is no chance."""
+    there = (chosen.history != UNKNOWN).any(1)
+    own = (chosen.history == chosen.item[:, None]).any(1)
+    if there.sum() > 1 and own[there].all():
+        raise LeakError(
+            f"{data.name}: the history of each of {int(there.sum())} rows holds its own target: "
+            "expected what came before it"
+        )
 
 
 def check_neighbours(used: Ints, held_out: Ints) -> None:

@@ -1,6 +1,7 @@
 """A finished run asked again, on the command line too, and with the real encoders."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ def test_unknown_users_and_items_are_a_cold_start(
         ("[]", "row 1: expected an object with history, item, got list"),
         ('{"history": []}', r"got \['history'\]"),
         ('{"history": ["i1"], "liked": [], "item": "i1"}', "a like or dislike for each"),
+        ('{"history": "i1 i2", "item": "i1"}', "row 1: expected a list as history, got 'i1 i2'"),
+        ('{"history": [], "item": "i1", "context": []}', "expected an object as context"),
     ],
 )
 def test_wrong_rows_are_an_error(
@@ -159,3 +162,41 @@ def test_the_table_says_what_a_row_lacks() -> None:
         ["LLM", "written answers, ValidRatio 0.500", "0.250 [0.100, 0.400]", "-"],
         ["published", "7B", "0.440", "-"],
     ]
+
+
+def test_rows_read_as_much_history_as_the_run(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Four items, and of a run on likes alone only the liked."""
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        {"user": "u1", "history": ["i9", "i8", "i1", "i2", "i3", "i4"], "item": "i5"},
+        {"user": "u1", "history": ["i1", "i2", "i3", "i4"], "item": "i5"},
+        {
+            "user": "u1",
+            "history": ["i1", "i7", "i2", "i3", "i4"],
+            "liked": [True, False, True, True, True],
+            "item": "i5",
+        },
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = [row["score"] for row in score(runs["collm-mf"], file)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert scores[2] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_other_data_than_the_run_was_trained_on_is_an_error(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Codes would stand for other items, and nothing would say so."""
+    run = tmp_path / "run"
+    shutil.copytree(runs["collm-mf"], run)
+    lines = Path(json.loads((run / "settings.json").read_text())["data"]["source"]).read_text()
+    first, *rest = lines.splitlines()
+    other = tmp_path / "met.csv"
+    other.write_text("\n".join([first, *reversed(rest)]))
+    changed = json.loads((run / "settings.json").read_text())
+    changed["data"]["source"] = str(other)
+    (run / "settings.json").write_text(json.dumps(changed))
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"history": ["i1"], "item": "i2"}')
+    with pytest.raises(RecommendError, match="other users or items, or has them in another order"):
+        score(run, file)

@@ -16,12 +16,14 @@ from loram.peft.layers import lora_layers
 from loram.recommend.interactions import UNKNOWN
 from loram.recommend.llm.batch import collate
 from loram.recommend.llm.case import Case, Slot
+from loram.recommend.llm.examples import Writer, window_of
 from loram.recommend.llm.inject import inject
 from loram.recommend.llm.projector import Projectors
 from loram.recommend.llm.prompt import Prompter, PromptError, Template
 from loram.recommend.llm.recommender import Recommender, Router
 from loram.recommend.llm.schedule import Stage, is_hybrid, order
 from loram.recommend.llm.scoring import log_likelihoods, shared_prefix, word_ids, yes_no
+from loram.recommend.llm.settings import read_yaml
 from loram.recommend.llm.vectors import Vectors
 from loram.recommend.llm.written import chosen, judge, write
 
@@ -99,7 +101,7 @@ def test_truncation_drops_as_few_of_the_oldest_as_fit(
 
 
 def test_a_prompt_that_never_fits_is_an_error() -> None:
-    with pytest.raises(PromptError, match="without any history and max_length is 5"):
+    with pytest.raises(PromptError, match="without any history and 5 fit"):
         prompter(length=5)(cases(1)[0])
 
 
@@ -248,6 +250,15 @@ def test_controls() -> None:
     assert not torch.equal(shuffled, table)
     torch.testing.assert_close(shuffled.sort(0).values, table.sort(0).values)
     assert torch.equal(vectors.controlled("none").tables["item"], table)
+
+
+def test_shuffled_vectors_are_of_others_and_the_cold_stay_cold() -> None:
+    table = torch.zeros(20, 3)
+    table[::4] = torch.arange(1.0, 6)[:, None]
+    shuffled = Vectors({"user": table}).controlled("shuffled", seed=1).tables["user"]
+    assert torch.equal(shuffled.any(1), table.any(1))
+    assert sorted(shuffled[::4, 0].tolist()) == [1, 2, 3, 4, 5]
+    assert not torch.equal(shuffled, table)
 
 
 @pytest.mark.parametrize(
@@ -563,3 +574,21 @@ def test_greedy_answers_are_those_of_each_prompt_alone() -> None:
     alone = [write(model, TOKENIZER, [p], [i], max_new_tokens=4)[0] for i, p in enumerate(prompts)]
     assert together == alone
     assert len(set(together)) > 1
+
+
+# ---- the model's window --------------------------------------------------------------------------
+
+
+def test_a_prompt_leaves_room_for_its_answer_in_the_window() -> None:
+    settings = read_yaml("tallrec-small")
+    alone = Writer(settings, TOKENIZER, TITLES)
+    case = max(cases(12), key=lambda each: len(alone(each).text))
+    whole = alone(case)
+    window = len(whole.text) + len(whole.answer)
+    assert Writer(settings, TOKENIZER, TITLES, window)(case) == whole
+    cut = Writer(settings, TOKENIZER, TITLES, window - 1)(case)
+    assert len(cut.text) + len(cut.answer) < window
+
+
+def test_the_window_is_the_models() -> None:
+    assert window_of(make_gpt2(8)) == window_of(make_llama(8)) == 1024

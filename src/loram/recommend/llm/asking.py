@@ -15,12 +15,12 @@ from loram.recommend.llm.build import reload
 from loram.recommend.llm.case import Case
 from loram.recommend.llm.data import load
 from loram.recommend.llm.encoders import load_encoder, tables_of
-from loram.recommend.llm.examples import Writer
+from loram.recommend.llm.examples import Writer, window_of
 from loram.recommend.llm.folder import read_json
 from loram.recommend.llm.judging import Scorer
 from loram.recommend.llm.report import judged
 from loram.recommend.llm.run import judge_all, silent
-from loram.recommend.llm.settings import LLMSettings
+from loram.recommend.llm.settings import DataOf, LLMSettings
 from loram.recommend.llm.tables import from_encoder
 from loram.recommend.samples import Samples
 from loram.train.model import load_pretrained, pick_dtype
@@ -38,6 +38,7 @@ def evaluate(out: Path, *, bars: Bars = silent) -> dict[str, Any]:
     """
     settings = _settings(out)
     asked = load(settings.data, seed=settings.seed)
+    _same_data(out, asked.data)
     tables = tables_of(settings, asked, out)
     model, writer, scorer = _reloaded(settings, asked.data, tables, out, bars)
     test = [writer(case) for case in asked.test.cases]
@@ -58,11 +59,12 @@ def score(out: Path, rows: Path, *, bars: Bars = silent) -> list[dict[str, Any]]
     """
     settings = _settings(out)
     data = load(settings.data, seed=settings.seed).data
+    _same_data(out, data)
     asked = [_row(line, number, settings) for number, line in enumerate(_read(rows), start=1)]
     if not asked:
         raise RecommendError(f"{rows}: expected a JSON object a line, the file has none")
     names = _Names(data)
-    cases = [names.case(row, i) for i, row in enumerate(asked)]
+    cases = [names.case(row, i, settings.data) for i, row in enumerate(asked)]
     tables: dict[str, Tensor] = {}
     encoder = load_encoder(settings, out)
     if encoder is not None:
@@ -90,7 +92,7 @@ class _Names:
         self._item = {name: code for code, name in enumerate(data.items)}
         self.titles = list(data.titled())
 
-    def case(self, row: dict[str, Any], place: int) -> Case:
+    def case(self, row: dict[str, Any], place: int, of: DataOf) -> Case:
         titles: dict[str, str] = row.get("titles", {})
 
         def code(name: Any) -> int:
@@ -100,12 +102,14 @@ class _Names:
                 self.titles.append(titles[str(name)])
             return UNKNOWN if known is None else known
 
-        history = tuple(code(item) for item in row["history"])
+        liked = map(bool, row.get("liked", [True] * len(row["history"])))
+        met = [(code(item), yes) for item, yes in zip(row["history"], liked, strict=True)]
+        met = [(item, yes) for item, yes in met if yes or not of.liked_only][-of.history :]
         candidates = tuple(code(item) for item in row.get("candidates", ()))
         return Case(
             user=self._user.get(str(row.get("user")), UNKNOWN),
-            history=history,
-            liked=tuple(map(bool, row.get("liked", [True] * len(history)))),
+            history=tuple(item for item, _ in met),
+            liked=tuple(yes for _, yes in met),
             target=code(row["item"]) if "item" in row else UNKNOWN,
             candidates=candidates,
             row=place,
@@ -163,7 +167,7 @@ def _reloaded(
         llm = llm.to("cuda")
     model = reload(llm, settings, tables, out)
     known = data.titled() if titles is None else titles
-    writer = Writer(settings, tokenizer, known)
+    writer = Writer(settings, tokenizer, known, window_of(llm))
     alone = settings.score == "yes"
     scorer = Scorer(
         writer.words, tokenizer.pad_token_id, yes_alone=alone, batch_size=settings.batch_size
@@ -191,6 +195,20 @@ def _row(row: Any, number: int, settings: LLMSettings) -> dict[str, Any]:
         raise RecommendError(
             f"row {number}: expected an object with {', '.join(sorted(wanted))}, got {got}"
         )
+    for key, kind in (("history", list), ("liked", list), ("candidates", list), ("context", dict)):
+        if not isinstance(row.get(key, kind()), kind):
+            what = "a list" if kind is list else "an object"
+            raise RecommendError(f"row {number}: expected {what} as {key}, got {row[key]!r}")
     if "liked" in row and len(row["liked"]) != len(row["history"]):
         raise RecommendError(f"row {number}: expected a like or dislike for each of the history")
     return row
+
+
+def _same_data(out: Path, data: Interactions) -> None:
+    """That codes mean what they meant: vectors are found by them."""
+    then = read_json(out / "results.json").get("vocabulary")
+    if then is not None and then != data.vocabulary():
+        raise RecommendError(
+            f"{out}: {data.name} has other users or items, or has them in another order, than when "
+            "this run was trained: expected the same source"
+        )

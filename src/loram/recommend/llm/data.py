@@ -69,8 +69,11 @@ def load(settings: DataOf, *, seed: int) -> Asked:
         LeakError: the split leaks.
     """
     data = read(settings.source, settings.columns)
-    if data.label is None:
-        data = data.liked(settings.like_above)
+    if settings.like_above is not None or (data.label is None and data.rating is not None):
+        data = data.liked(3.0 if settings.like_above is None else settings.like_above)
+    elif data.label is None and settings.candidates:  # what came next is asked, liked or not
+        data = replace(data, label=np.ones(len(data)))
+    data.labels()
     rows = None
     length = settings.history * (_LONGER if settings.liked_only else 1)
     if settings.split == "tallrec":
@@ -85,11 +88,12 @@ def load(settings: DataOf, *, seed: int) -> Asked:
         # Of sequences, all but what is asked at the end is there to learn from.
         everything = np.arange(len(data))
         learnt = np.setdiff1d(everything, held) if settings.split == "sequences" else rows.train
-    if settings.candidates:  # what came next is asked, liked or not
+    if settings.candidates:
         parts = tuple(replace(part, label=np.ones(len(part))) for part in parts)
-    for part in parts:
-        check_history(data, part) if data.time is not None and len(part) else None
-    check_neighbours(learnt, np.concatenate([parts[1].row, parts[2].row]))
+    judged = np.concatenate([parts[1].row, parts[2].row])
+    for part, held_out in zip(parts, (judged, parts[2].row, ()), strict=True):
+        check_history(data, part, held_out)
+    check_neighbours(learnt, judged)
     wanted = (settings.shots, settings.valid, settings.test)
     seeds = (seed, 0, 0)
     drawn = [_draw(p, n, s) for p, n, s in zip(parts, wanted, seeds, strict=True)]

@@ -125,8 +125,9 @@ class Prompter:
             self._say(case, len(whole), fits)
             return found
         raise PromptError(
-            f"a prompt has {len(shortest)} tokens without any history and max_length is "
-            f"{self._max_length}: raise max_length, or ask with fewer candidates"
+            f"a prompt has {len(shortest)} tokens without any history and {self._max_length} fit, "
+            "by max_length and the model's window less its answer: raise max_length, use a model "
+            "of a longer window, or ask with fewer candidates"
         )
 
     def _say(self, case: Case, length: int, kept: int) -> None:

@@ -23,7 +23,7 @@ from loram.recommend.llm.batch import collate
 from loram.recommend.llm.build import Built, build
 from loram.recommend.llm.data import load
 from loram.recommend.llm.encoders import tables_of
-from loram.recommend.llm.examples import Example, Writer
+from loram.recommend.llm.examples import Example, Writer, window_of
 from loram.recommend.llm.fit import Fit, fit, trainable
 from loram.recommend.llm.folder import (
     drop_checkpoint,
@@ -76,7 +76,7 @@ def run(settings: LLMSettings, out: Path, *, bars: StageBars = silent) -> dict[s
     llm, tokenizer = load_pretrained(settings.model, dtype)
     if torch.cuda.is_available():
         llm = llm.to("cuda")
-    writer = Writer(settings, tokenizer, asked.data.titled())
+    writer = Writer(settings, tokenizer, asked.data.titled(), window_of(llm))
     train, valid, test = (
         [writer(c) for c in p.cases] for p in (asked.train, asked.valid, asked.test)
     )
@@ -113,6 +113,7 @@ def run(settings: LLMSettings, out: Path, *, bars: StageBars = silent) -> dict[s
             name: judged(test, found, settings.resamples) for name, found in scores.items()
         },
         "published": settings.published,
+        "vocabulary": asked.data.vocabulary(),
         "truncated": max(writer.text.truncated, writer.hybrid.truncated),
         "trainable": parameters,
         "train_seconds": seconds,

@@ -44,7 +44,9 @@ class DataOf(_Strict):
 
     source: str = Field("ml-100k", description="a data set of the recbole wheel, or a path")
     columns: Columns = Field(Columns(), description="which column is what, of a CSV or the like")
-    like_above: float = Field(3.0, description="a rating above it is a like")
+    like_above: float | None = Field(
+        None, description="a rating above it is a like, also where there are labels; else 3"
+    )
     split: Literal["tallrec", "sequences", "temporal", "global", "leave-one-out"] = "tallrec"
     shares: tuple[float, float, float] = Field((8, 1, 1), description="of train, valid and test")
     sizes: tuple[Positive, Positive, Positive] = Field(
@@ -56,6 +58,13 @@ class DataOf(_Strict):
     valid: int | None = Field(None, ge=1, description="validation samples drawn; all by default")
     test: int | None = Field(None, ge=1, description="test samples drawn; all by default")
     candidates: int = Field(0, description="to rank, the target among them; 0: yes or no")
+
+    @field_validator("shares")
+    @classmethod
+    def _are_shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or not value[0] or not value[2]:
+            raise ValueError("expected shares of train, valid and test, of valid alone perhaps 0")
+        return value
 
     @field_validator("candidates")
     @classmethod
