@@ -250,6 +250,49 @@ def test_records_of_other_studies_are_left_out(tmp_path):
     assert len(found.results.runs) == 117
 
 
+def planned(folder: Path, spec, records, roles) -> Path:
+    """As `loram compare` leaves it, with its plan."""
+    synthetic.write(folder, spec, records)
+    lines = [
+        {"key": each.key, "task": task, "method": each.method, "roles": sorted(roles(each))}
+        for task, each in records_by_task(records)
+    ]
+    (folder / "plan.json").write_text(json.dumps({"runs": lines}), encoding="utf-8")
+    return folder
+
+
+def records_by_task(records):
+    return [(f"{each.task} here", each) for each in records]
+
+
+def test_the_plan_says_whose_a_record_is_and_what_for(tmp_path):
+    """Another study's records of the same settings lie on the grid beyond what was asked for."""
+    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",))
+    spec["tasks"] = [{"task": "glue/mrpc", "label": "glue/mrpc here"}]
+    low = min(r.lr for r in records)
+
+    def roles(record):
+        return {"recipe"} if record.lr == low else {"tuning", "final"}
+
+    mine = [r for r in records if not (r.method == "lora" and r.seed == 1)]
+    planned(tmp_path, spec, mine, roles)
+    synthetic.write(tmp_path, spec, records)
+    found = read_study(tmp_path)
+    assert found.foreign == len(records) - len(mine)
+    assert {run.task for run in found.results.runs} == {"glue/mrpc here"}
+    assert len(found.results.runs) == len(mine)
+    block = find(found.results, "lora").blocks[0]
+    assert all(rate.lr > low for rate in block.sweep("loram").rates)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"runs": [{}]}'])
+def test_a_damaged_plan_is_refused(tmp_path, text):
+    folder = small(tmp_path)
+    (folder / "plan.json").write_text(text)
+    with pytest.raises(ReportError, match="expected the plan that `loram compare` writes"):
+        read_study(folder)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_methods_that_differ_in_settings_only_are_told_apart(tmp_path):
     spec, records = synthetic.make(methods=("loram",), tasks=("glue/mrpc",))

@@ -120,14 +120,19 @@ def test_the_leader_is_compared_over_all_pairs():
 
 def test_cost_adds_up_the_sweep_with_what_diverged():
     results = made()
-    records = [r.record for r in results.block("glue/mrpc", 8) if r.label == "pissa"]
-    found = cost(records, results.design)
+    runs = [r for r in results.block("glue/mrpc", 8) if r.label == "pissa"]
+    found = cost(runs, results.design)
     assert found.tuning_runs == 39
     done, diverged = 36 * (1.6 + 6.0), 3 * 1.6
     assert found.tuning_seconds == pytest.approx(done + diverged)
     assert (found.init_seconds, found.train_seconds) == pytest.approx((1.6, 6.0))
     assert found.peak_memory == 2**28
     assert found.calibration_tokens is None
+    timed = [
+        r._replace(record=r.record.model_copy(update={"init_seconds": None, "wall_seconds": 5.0}))
+        for r in runs
+    ]
+    assert cost(timed, results.design).tuning_seconds == pytest.approx(36 * 6.0 + 3 * 5.0)
 
 
 def test_time_to_target_includes_the_start():

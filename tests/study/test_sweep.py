@@ -110,6 +110,7 @@ def test_a_method_all_of_whose_runs_failed_has_no_best_and_stops_nobody():
 
     state, _, _ = run_all(SWEEP, outcome)
     assert state.best == {"a": None, "b": -10}
+    assert (state.points, state.edges) == (SWEEP.points, {})
 
 
 optima = st.fixed_dictionaries({name: st.integers(-20, 5) for name in "abc"})

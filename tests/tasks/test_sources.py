@@ -8,6 +8,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from loram.tasks import DataError, Example, load, wordmath
+from loram.tasks.pairs import load_pairs
+from loram.tasks.task import Request
 
 PAIRS = [
     ("question", "answer"),
@@ -85,6 +87,7 @@ def test_examples_of_one_file_are_parted_for_good(tmp_path, where, seed):
     assert {*data.train, *data.held_out} == examples(0, 20)
     assert (len(data.train), len(data.held_out)) == (14, 6)
     assert not {*data.train} & {*data.held_out}
+
     assert data == read(source, held_out_size=6, seed=seed)
     fewer = read(source, held_out_size=6, train_size=5, seed=seed)
     assert (fewer.train, fewer.held_out) == (data.train[:5], data.held_out)
@@ -100,6 +103,19 @@ def test_a_row_that_occurs_twice_is_not_on_both_sides(tmp_path):
     rows = [row for row in numbered(0, 10) for _ in range(2)]
     data = read(write(tmp_path / "some.jsonl", rows), held_out_size=5)
     assert not {*data.train} & {*data.held_out}
+
+
+def test_a_question_with_several_answers_is_on_one_side_alone(tmp_path):
+    """Of MetaMath's kind; validation is drawn from what is left to train on."""
+    rows = [{"question": f"q{i}", "answer": f"a{i} {k}"} for i in range(30) for k in range(3)]
+    file = write(tmp_path / "some.jsonl", rows)
+    request = Request(source=str(file), validation_size=5, test_size=5, seed=0)
+    splits = load_pairs(request)
+    parts = (splits.train, splits.validation, splits.test)
+    asked = [{each.question for each in part} for part in parts]
+    assert all(asked)
+    assert not asked[0] & (asked[1] | asked[2])
+    assert not asked[1] & asked[2]
 
 
 def test_wordmath_has_the_sizes_that_are_asked_for():

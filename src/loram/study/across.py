@@ -40,7 +40,7 @@ class Standing(NamedTuple):
         rank: mean over tasks and seeds, 1 is best; divergence is last.
         rank_bounds: of the bootstrap; None with one seed.
         score: mean over tasks and seeds, where 0 and 1 are the means of a task's worst and best
-            method; divergence is 0.
+            method; divergence is 0, or the worst seed's where that is below.
         score_bounds: likewise.
         against: score minus the reference's; None for the reference itself.
         p: corrected by Holm over the methods.
@@ -126,7 +126,8 @@ def _standardised(task: TaskScores, labels: Sequence[str]) -> tuple[np.ndarray, 
     means = [float(np.nanmean(row)) for row in values if not np.isnan(row).all()]
     spread = max(means) - min(means) if means else 0.0
     scores = np.full_like(values, 0.5) if spread == 0 else (values - min(means)) / spread
-    return ranks, np.where(diverged, 0.0, scores)
+    # A seed may lie below the worst method's mean; one that diverged lies below all.
+    return ranks, np.where(diverged, min(0.0, float(np.nanmin(scores, initial=0.0))), scores)
 
 
 def _resampled(

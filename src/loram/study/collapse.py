@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loram.study.statistics import ALPHA, Interval, student
+from loram.study.statistics import ALPHA
 
 __all__ = ["Collapse", "Explained", "Point", "Residual", "collapse"]
 
@@ -30,7 +30,6 @@ class Point(NamedTuple):
     """A run that is done; `update` and `lr` are positive."""
 
     label: str
-    seed: int
     lr: float
     update: float
     metric: float
@@ -50,11 +49,14 @@ class Residual(NamedTuple):
 
     Attributes:
         label: of the method.
-        mean: over its runs, interval over seeds; in the metric's own units and direction.
+        mean: over its runs, in the metric's own units and direction. No interval: seeds have
+            unequal rates, those that tune the whole grid and the others its best.
+        runs: how many.
     """
 
     label: str
-    mean: Interval
+    mean: float
+    runs: int
 
 
 class Collapse(NamedTuple):
@@ -171,8 +173,5 @@ def _explained(r2: np.ndarray, errors: np.ndarray, other: np.ndarray | None = No
 
 
 def _residual(label: str, points: Sequence[Point], errors: np.ndarray) -> Residual:
-    by_seed: dict[int, list[float]] = {}
-    for point, error in zip(points, errors.tolist(), strict=True):
-        if point.label == label:
-            by_seed.setdefault(point.seed, []).append(error)
-    return Residual(label, student([float(np.mean(each)) for each in by_seed.values()]))
+    own = errors[[point.label == label for point in points]]
+    return Residual(label, float(own.mean()), len(own))

@@ -5,7 +5,7 @@ from statistics import median
 from typing import NamedTuple
 
 from loram.study.record import Record
-from loram.study.results import Design
+from loram.study.results import Design, Run
 from loram.study.select import sign
 
 __all__ = ["Cost", "Reached", "cost", "reached", "reference_target"]
@@ -47,19 +47,27 @@ class Reached(NamedTuple):
     with_init: float | None
 
 
-def cost(records: Sequence[Record], design: Design) -> Cost:
+def cost(runs: Sequence[Run], design: Design) -> Cost:
     """Add up what a method's runs on one task and rank took."""
-    tuning = [r for r in records if r.seed in design.tuning_seeds and design.on_grid(r.lr)]
+    tuning = [run.record for run in runs if design.tunes(run)]
+    records = [run.record for run in runs]
     done = [r for r in records if r.status == "done"]
     return Cost(
         len(tuning),
-        sum((r.init_seconds or 0) + (r.train_seconds or 0) for r in tuning),
+        sum(map(_taken, tuning)),
         _median(r.init_seconds for r in records),
         _median(r.train_seconds for r in done),
         max((r.peak_memory_bytes or 0 for r in records), default=0) or None,
         _whole(_median(r.calibration_tokens for r in records)),
         _whole(_median(r.trainable for r in done)),
     )
+
+
+def _taken(record: Record) -> float:
+    """Seconds of start and steps; of a run that diverged or failed, all that is known of it."""
+    if record.train_seconds is None and record.wall_seconds is not None:
+        return record.wall_seconds
+    return (record.init_seconds or 0.0) + (record.train_seconds or 0.0)
 
 
 def reached(record: Record, target: float) -> Reached | None:

@@ -174,7 +174,7 @@ def _block(
         recipe,
         {s.label: _width(s.rates, first.better) for s in sweeps},
         _targets(results, by_label, sweeps, reference, asked.get(task, asked.get(None))),
-        {label: cost([run.record for run in own], design) for label, own in by_label.items()},
+        {label: cost(own, design) for label, own in by_label.items()},
     )
 
 
@@ -240,10 +240,10 @@ def _over(comparisons: Mapping[str, Comparison], reference: str) -> Overall | No
 def _points(results: Results, task: str) -> list[Point]:
     split = _split(results, task)
     found: list[Point] = []
-    for label, own, record in results.runs:
+    for label, own, record, _ in results.runs:
         value = score(record, split)
         if own == task and value is not None and record.update:
-            found.append(Point(label, record.seed, record.lr, record.update, value))
+            found.append(Point(label, record.lr, record.update, value))
     return found
 
 

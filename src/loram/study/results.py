@@ -13,11 +13,19 @@ Better = Literal["high", "low"]
 
 
 class Run(NamedTuple):
-    """A record, and the names that the study gives its method and its task."""
+    """A record, and the names that the study gives its method and its task.
+
+    Attributes:
+        label: of the method.
+        task: label of the task.
+        record: what came of it.
+        roles: what the study's plan wants it for (tuning, final, recipe); None without a plan.
+    """
 
     label: str
     task: str
     record: Record
+    roles: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,12 @@ class Design:
         first, last = (math.log10(rate) * self.per_decade for rate in (self.low, self.high))
         points = range(math.ceil(first - 1e-6), math.floor(last + 1e-6) + 1)
         return tuple(10 ** (k / self.per_decade) for k in points)
+
+    def tunes(self, run: Run) -> bool:
+        """Whether the learning rate is chosen by this run."""
+        if run.roles is not None:
+            return "tuning" in run.roles
+        return run.record.seed in self.tuning_seeds and self.on_grid(run.record.lr)
 
     def on_grid(self, lr: float) -> bool:
         """Whether a rate is a point of the grid or of its extensions."""

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from loram.study.record import Record
-from loram.study.results import Better, Design, Results, Run, same_rate, score
+from loram.study.results import Better, Results, Run, same_rate, score
 
 __all__ = ["Edge", "Rate", "Tuned", "best", "scores_at", "sign", "tuned"]
 
@@ -70,13 +70,12 @@ def best(rates: Iterable[Rate], better: Better) -> Rate | None:
 
 
 def tuned(results: Results, task: str, rank: int) -> list[Tuned]:
-    """Every method's sweep on one task and rank: runs on the grid, of tuning seeds."""
+    """Every method's sweep on one task and rank: runs that are there to tune by."""
     design = results.design
     found: list[Tuned] = []
     for label, runs in results.labels(results.block(task, rank)):
-        records = [run.record for run in runs]
-        rates = tuple(_rates(records, design))
-        winner = best(rates, records[0].better)
+        rates = tuple(_rates([run.record for run in runs if design.tunes(run)]))
+        winner = best(rates, runs[0].record.better)
         if winner is None:
             found.append(Tuned(label, rates, None, None, None))
         else:
@@ -94,10 +93,9 @@ def _edge(rates: tuple[Rate, ...], winner: Rate) -> Edge | None:
     return "low" if winner.lr == rates[0].lr else None
 
 
-def _rates(records: list[Record], design: Design) -> Iterable[Rate]:
-    asked = [r for r in records if r.seed in design.tuning_seeds and design.on_grid(r.lr)]
-    for lr in _distinct(record.lr for record in asked):
-        here = [record for record in asked if same_rate(record.lr, lr)]
+def _rates(records: list[Record]) -> Iterable[Rate]:
+    for lr in _distinct(record.lr for record in records):
+        here = [record for record in records if same_rate(record.lr, lr)]
         values = [value for r in here if (value := score(r, "validation")) is not None]
         yield Rate(
             lr,

@@ -102,8 +102,12 @@ def advance(sweep: Sweep, look: Look) -> State:
         )
         if needed:
             return State("tuning", needed, points, {}, {})
-        chosen = {method: best(_means(sweep, method, points, look)) for method in sweep.methods}
-        sides: dict[str, Edge | None] = {method: _edge(k, points) for method, k in chosen.items()}
+        means = {method: _means(sweep, method, points, look) for method in sweep.methods}
+        chosen = {method: best(found) for method, found in means.items()}
+        # A method that only failed has no best anywhere: no grid grows for it.
+        sides: dict[str, Edge | None] = {
+            method: _edge(k, points) if means[method] else None for method, k in chosen.items()
+        }
         grown = _grow(points, set(sides.values()), sweep)
         if grown == points:
             break

@@ -39,8 +39,9 @@ def load_pairs(request: Request) -> Splits:
         validation = [Example(each.question, each.answer) for each in made]
         return Splits(data.train, validation, data.held_out)
     validation = data.train[-request.validation_size :]
-    tuned = {*validation}
-    train = [each for each in data.train[: -request.validation_size] if each not in tuned]
+    tuned = {each.question for each in validation}
+    rest = data.train[: -request.validation_size]
+    train = [each for each in rest if each.question not in tuned]
     wanted = len(train) if size is None else size
     if len(train) < max(wanted, 1):
         raise DataError(

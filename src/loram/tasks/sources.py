@@ -79,9 +79,9 @@ def load(
     else:
         rng.shuffle(train)
         rng.shuffle(held_out)
-    # Also where a file holds a row twice, or the splits share one.
-    judged = set(held_out)
-    train = [example for example in train if example not in judged]
+    # By the question, which a file may hold several answers to, and the splits may share.
+    judged = {example.question for example in held_out}
+    train = [example for example in train if example.question not in judged]
     wanted = len(train) if train_size is None else train_size
     if len(train) < max(wanted, 1) or len(held_out) < held_out_size:
         raise DataError(

@@ -24,7 +24,7 @@ def flat(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     differing = _differing([run.record.settings for run in runs])
     rows: list[dict[str, Any]] = []
-    for label, task, record in runs:
+    for label, task, record, _ in runs:
         row: dict[str, Any] = {"label": label, "task_label": task}
         row |= {name: getattr(record, name) for name in _PLAIN}
         row |= {f"validation_{name}": value for name, value in sorted(record.validation.items())}

@@ -102,9 +102,7 @@ def _records(findings: Findings, block: Block, label: str) -> list[Record]:
     return [
         run.record
         for run in findings.results.block(block.task, block.rank)
-        if run.label == label
-        and run.record.seed in design.tuning_seeds
-        and design.on_grid(run.record.lr)
+        if run.label == label and design.tunes(run)
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from loram.files import read_object
 from loram.study.key import NOT_HASHED
 from loram.study.record import Record
 from loram.study.report.errors import ReportError
@@ -18,6 +19,7 @@ from loram.study.results import Design, Results, Run, same_rate
 __all__ = ["Found", "read_study"]
 
 SPEC = "study.yaml"
+PLAN = "plan.json"
 # What a run is told apart by without its settings; paths, which may have moved; and what says
 # nothing of its result.
 _ASIDE = frozenset({"task", "method", "rank", "lr", "seed", "data", *NOT_HASHED})
@@ -42,16 +44,19 @@ class Found:
 
 
 def read_study(folder: Path) -> Found:
-    """Read `study.yaml` and the records in `runs/*/record.json`.
+    """Read `study.yaml`, `plan.json` and the records in `runs/*/record.json`.
 
-    A record belongs to the study if its task, rank, seed and every setting are what the study says,
-    or the default; its method is the one whose settings it has. Paths of data are not compared.
+    The plan says which records are the study's, under which names, and what for: a folder may hold
+    other studies' as well. Without a plan a record belongs to the study if its task, rank, seed and
+    every setting are what the study says, or the default; its method is the one whose settings it
+    has; paths of data are not compared.
 
     Raises:
         ReportError: no study there, one that can't be read, or records of which none is its own.
     """
     spec = _spec(folder / SPEC)
     study = _study(spec, folder / SPEC)
+    planned = _planned(folder / PLAN)
     taken: dict[tuple[object, ...], tuple[tuple[bool, int], Run]] = {}
     unreadable: list[Path] = []
     foreign, repeated, reason = 0, 0, ""
@@ -61,7 +66,7 @@ def read_study(folder: Path) -> Found:
         except (ValidationError, ValueError, OSError):
             unreadable.append(file)
             continue
-        run = _owned(record, study)
+        run = _owned(record, study) if planned is None else _as_planned(record, planned)
         if isinstance(run, str):
             foreign, reason = foreign + 1, run
             continue
@@ -78,6 +83,27 @@ def read_study(folder: Path) -> Found:
         )
     runs = tuple(run for _, run in taken.values())
     return Found(Results(study.design, runs), foreign, tuple(unreadable), repeated)
+
+
+def _planned(file: Path) -> dict[str, Mapping[str, Any]] | None:
+    """Lines of a plan by the run's key; None without a plan."""
+    if not file.exists():
+        return None
+    try:
+        lines = read_object(file)["runs"]
+        return {line["key"]: line for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReportError(
+            f"{file}: expected the plan that `loram compare` writes ({error}); give its command "
+            "again, or remove the file"
+        ) from error
+
+
+def _as_planned(record: Record, planned: Mapping[str, Mapping[str, Any]]) -> Run | str:
+    line = planned.get(record.key)
+    if line is None:
+        return "a key that is not in plan.json"
+    return Run(line["method"], line["task"], record, frozenset(line["roles"]))
 
 
 def _spec(file: Path) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def residuals(findings: Findings) -> Table | None:
         return None
     tasks = list(findings.collapses)
     by_task = {
-        task: {each.label: each.mean for each in found.residuals}
+        task: {each.label: f"{number(each.mean)} ({each.runs})" for each in found.residuals}
         for task, found in findings.collapses.items()
     }
     labels = [
@@ -146,9 +146,9 @@ def residuals(findings: Findings) -> Table | None:
         for label in findings.results.design.labels
         if any(label in by_task[task] for task in tasks)
     ]
-    rows = tuple((label, *(interval(by_task[t].get(label)) for t in tasks)) for label in labels)
+    rows = tuple((label, *(by_task[t].get(label, NONE) for t in tasks)) for label in labels)
     return Table(
-        "Mean metric minus the others' curve at equal ν[W_LoRA] [95 % over seeds]",
+        "Mean metric minus the others' curve at equal ν[W_LoRA] (runs)",
         ("method", *tasks),
         rows,
         (

@@ -97,10 +97,17 @@ def _led(comparison: Comparison) -> Iterable[str]:
         start += f" ({len(lead.scores.diverged)} of its seeds diverged)"
     if not tested:
         yield f"{start}; not tested against the others."
-    elif alike:
+        return
+    worse = [
+        line.label for line in tested if verdict(line, lead.scores, comparison.better) == "worse"
+    ]
+    if alike:
         yield f"{start}; not distinguishable from it: {_listed(alike)}."
-    else:
+    elif len(worse) == len(tested):
         yield f"{start}; all {len(tested)} others that could be tested are significantly worse."
+    else:
+        some = f"significantly worse: {_listed(worse)}" if worse else "none is called worse"
+        yield f"{start}; {some}."
 
 
 def _effect(line: Line) -> str:
