@@ -203,6 +203,24 @@ def test_malicious_programs_fail_and_leave_nothing(narrow, folder, name):
     assert os.listdir(folder) == []
 
 
+HIDDEN_MEMORY = {
+    "a shared segment": "shmget(0, 4096, 0o1600)",
+    "a message queue": "msgget(0, 0o1600)",
+    "a file without a name": "memfd_create(b'x', 0)",
+    "a secret file": "syscall(447, 0)",
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN_MEMORY)
+def test_memory_that_no_limit_counts_is_refused(jail, name):
+    program = (
+        "import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        f"def one():\n    got = libc.{HIDDEN_MEMORY[name]}\n"
+        "    return got == -1 and ctypes.get_errno() == errno.EPERM"
+    )
+    assert jail.judge(program, TEST) == (True, "passed")
+
+
 def test_a_daemon_dies_with_the_program(jail, folder):
     """Forked twice, in a session of its own, from a program that ends and passes."""
     daemon = (

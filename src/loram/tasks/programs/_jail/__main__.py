@@ -31,6 +31,7 @@ def main() -> int:
         return _NO_JAIL
     folder = sys.argv[1]
     try:
+        kernel.check_machine()
         uid = _unshare(order)
         root.build(folder, order["python"], order["disk"])
     except OSError as error:

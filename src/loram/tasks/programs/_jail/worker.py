@@ -31,6 +31,7 @@ def enter(root: str, order: dict[str, Any], uid: int | None) -> None:
     kernel.drop_capabilities()
     kernel.set_process(kernel.NO_NEW_PRIVILEGES)
     kernel.set_process(kernel.NOT_DUMPABLE)
+    kernel.forbid_hidden_memory()
     for name, value in order["limits"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     os.environ.clear()
