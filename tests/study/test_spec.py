@@ -1,8 +1,11 @@
 """A study's file: its form, and what is wrong with its runs, all at once."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from study_fakes import VERSIONS, spec
 
+from loram.study import check
 from loram.study.check import problems
 from loram.study.errors import StudyError
 from loram.study.plan import Plan
@@ -117,6 +120,39 @@ def test_every_problem_of_every_run_is_said_once_and_at_once():
 def test_tuning_needs_validation_examples_and_fixed_rates_do_not():
     assert any("validation_size" in line for line in problems(spec(base={})))
     assert problems(spec(base={}, lrs=None, recipe={"lrs": [1e-3]})) == []
+
+
+def test_layers_that_a_model_here_does_not_have_are_named(tmp_path):
+    save_file(
+        {"model.layers.0.self_attn.q_proj.weight": torch.ones(2, 2)}, tmp_path / "m.safetensors"
+    )
+    base = {"model": str(tmp_path), "validation_size": 4}
+    assert problems(spec(base=base | {"target_modules": "q_proj, self_attn.q_proj"})) == []
+    (line,) = problems(spec(base=base | {"target_modules": "q_proj,q_prj"}))
+    assert line.endswith(
+        f"target_modules: no layer of {tmp_path} is called 'q_prj': there are q_proj"
+    )
+    (tmp_path / "m.safetensors").write_bytes(b"cut")
+    check._layers.cache_clear()
+    (line,) = problems(spec(base=base | {"target_modules": "q_proj"}))
+    assert "not a whole safetensors file" in line
+
+
+def test_an_embedded_model_without_its_wheel_is_a_problem(monkeypatch):
+    monkeypatch.setattr("loram.train.minilm.available", lambda: "install it")
+    (line,) = problems(spec(base={"model": "minilm", "validation_size": 4}))
+    assert line == "model: install it"
+
+
+@pytest.mark.parametrize(
+    "launch", ["accelerate launch --num_processes 4", "torchrun --nproc-per-node=4"]
+)
+def test_a_batch_that_the_processes_of_a_launcher_can_not_share(launch):
+    base = {"model": "none", "validation_size": 4}
+    assert problems(spec(base=base | {"batch_size": 8}, launch=launch)) == []
+    (line,) = problems(spec(base=base | {"batch_size": 6}, launch=launch))
+    assert line == "batch_size: expected a multiple of the 4 processes of `launch`, got 6"
+    assert problems(spec(base=base | {"batch_size": 6}, launch="accelerate launch")) == []
 
 
 def test_a_problem_of_one_pair_names_the_pair():

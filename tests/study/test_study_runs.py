@@ -9,6 +9,7 @@ import pytest
 from study_fakes import Inline, Unwatched, numbers
 from test_local import forks, records, until
 
+from loram.study.errors import StudyError
 from loram.study.execute import execute
 from loram.study.local import LocalEngine
 from loram.study.plan import Plan
@@ -99,6 +100,27 @@ def test_ray_gives_the_numbers_of_one_worker(made, undisturbed, tmp_path):
         watch=Unwatched(),
     )
     assert numbers(Store(tmp_path).records()) == numbers(Store(undisturbed).records())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_cluster_takes_no_more_workers_than_it_has_room_for(tmp_path, caplog):
+    """An actor that Ray can't place waits for ever."""
+    ray = pytest.importorskip("ray")
+    from loram.study.cluster import RayEngine
+
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        engine = RayEngine(tmp_path, execute, workers=5, threads=1)
+        assert engine.free == 3
+        assert caplog.messages == ["the cluster has room for 3 of the 5 workers asked for"]
+        assert RayEngine(tmp_path, execute, workers=5, threads=2).free == 1
+        with pytest.raises(StudyError, match="at least 4 cores for a run, got 3 cores at most"):
+            RayEngine(tmp_path, execute, workers=1, threads=4)
+    finally:
+        ray.shutdown()
 
 
 @forks

@@ -336,8 +336,27 @@ def test_humaneval_is_a_test_and_something_else_is_trained_on(tmp_path, hub):
     (tmp_path / "HumanEval.jsonl").unlink()
     hub({("openai/openai_humaneval", None): {"test": [HUMAN]}})
     assert humaneval.load(Request(source=str(tmp_path))) == splits
-    with pytest.raises(DataError, match="no validation set"):
-        humaneval.load(Request(source=str(tmp_path), validation_size=1))
+
+
+def test_humaneval_is_tuned_on_the_validation_problems_of_mbpp(tmp_path, hub):
+    write(tmp_path / "train.jsonl", [{"instruction": "i", "input": "", "output": "o"}])
+    write(tmp_path / "HumanEval.jsonl", [HUMAN])
+    file = write(tmp_path / "mbpp.jsonl", [basic(task) for task in range(1, 975)])
+    splits = humaneval.load(Request(source=str(tmp_path), validation_size=90))
+    known = {mbpp.program(basic(task), "").question for task in range(511, 601)}
+    assert {problem.question for problem in splits.validation} == known
+    assert [problem.entry_point for problem in splits.test] == ["one"]
+    file.unlink()
+    hub(
+        {
+            ("openai/openai_humaneval", None): {},
+            (mbpp.SOURCE, "full"): {"test": [], "validation": [basic(511)], "train": []},
+        }
+    )
+    splits = humaneval.load(Request(source=str(tmp_path), validation_size=1))
+    assert [problem.answer for problem in splits.validation] == ["def f511():\n  return 511"]
+    with pytest.raises(DataError, match="expected 1 training, 2 validation"):
+        humaneval.load(Request(source=str(tmp_path), validation_size=2))
 
 
 def test_mbpp_has_the_splits_of_its_paper(tmp_path):

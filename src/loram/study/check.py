@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from loram.checkpoints import CheckpointError, entries, weight_files
+from loram.study.launched import processes
 from loram.study.settings import AXES, fields
 from loram.study.spec import Entry, MethodEntry, Spec, TaskEntry
+from loram.train.model import EMBEDDED, resolve
 from loram.train.settings import TrainSettings
 
 __all__ = ["problems"]
@@ -63,6 +67,44 @@ def _of(spec: Spec, task: TaskEntry, method: MethodEntry) -> Iterator[_Problem]:
             "validation_size",
             "expected at least 1: a learning rate is tuned on validation examples",
         )
+    if settings is not None:
+        yield from _of_model(settings)
+        count = None if spec.launch is None else processes(spec.launch)
+        if count and settings.batch_size % count:
+            yield _Problem(
+                "batch_size",
+                f"expected a multiple of the {count} processes of `launch`, got "
+                f"{settings.batch_size}",
+            )
+
+
+def _of_model(settings: TrainSettings) -> Iterator[_Problem]:
+    """What can be told of a model that is on this machine without loading it."""
+    name = settings.model
+    missing = EMBEDDED[name].available() if name in EMBEDDED else None
+    if missing is not None:
+        yield _Problem("model", missing)
+    elif settings.target_modules != "all-linear" and (name in EMBEDDED or Path(name).is_dir()):
+        try:
+            layers = _layers(resolve(name))
+        except CheckpointError as error:
+            yield _Problem("model", str(error))
+            return
+        for target in (each.strip() for each in settings.target_modules.split(",")):
+            if not any(f".{layer}".endswith(f".{target}") for layer in layers):
+                last = sorted({layer.rsplit(".", 1)[-1] for layer in layers})
+                near = get_close_matches(target, last, n=3, cutoff=0.3) or last
+                yield _Problem(
+                    "target_modules",
+                    f"no layer of {name} is called {target!r}: there are {', '.join(near)}",
+                )
+
+
+@cache
+def _layers(folder: str) -> frozenset[str]:
+    """Modules of a checkpoint that have a weight."""
+    names = (entry.name for file in weight_files(Path(folder)) for entry in entries(file))
+    return frozenset(name.removesuffix(".weight") for name in names if name.endswith(".weight"))
 
 
 def _problem(error: Any, task: Entry, method: Entry) -> _Problem:

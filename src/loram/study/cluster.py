@@ -16,6 +16,8 @@ from loram.study.worker import Execute, Lost, Reply, work
 
 __all__ = ["RayEngine"]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class _Worker:
@@ -56,16 +58,24 @@ class RayEngine:
                 configure_logging=False,
                 **own,
             )
-        has: dict[str, Any] = ray.cluster_resources()
-        if has.get("CPU", 0) < threads:
+        machines: list[dict[str, float]] = [
+            each["Resources"] for each in ray.nodes() if each["Alive"]
+        ]
+        gpus = int(any(each.get("GPU", 0) >= 1 for each in machines))
+        # Ray lets an actor that fits nowhere wait for ever, and says nothing.
+        room = sum(_room(each, threads, gpus) for each in machines)
+        if not room:
             self.close()
+            cores = max((each.get("CPU", 0) for each in machines), default=0)
+            gpu = " and a GPU" if gpus else ""
             raise StudyError(
-                f"expected a cluster with at least {threads} cores for a run, got "
-                f"{has.get('CPU', 0):g}: give fewer `threads`"
+                f"expected a machine in the cluster with at least {threads} cores{gpu} for a run, "
+                f"got {cores:g} cores at most: give fewer `threads`"
             )
-        self._most = workers
+        if room < workers:
+            logger.warning("the cluster has room for %d of the %d workers asked for", room, workers)
+        self._most = min(workers, room)
         self._workers: list[_Worker] = []
-        gpus = 1 if has.get("GPU", 0) >= 1 else 0
         variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         self._actor: Any = ray.remote(
             num_cpus=threads, num_gpus=gpus, runtime_env={"env_vars": variables}
@@ -109,6 +119,12 @@ class RayEngine:
             self._ray.kill(worker.actor)
         if self._began:
             self._ray.shutdown()
+
+
+def _room(machine: dict[str, float], threads: int, gpus: int) -> int:
+    """How many actors a machine of these resources holds."""
+    by_cores = int(machine.get("CPU", 0) // threads)
+    return min(by_cores, int(machine.get("GPU", 0) // gpus)) if gpus else by_cores
 
 
 class _Actor:

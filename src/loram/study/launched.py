@@ -6,6 +6,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from loram.study.job import Job
 
-__all__ = ["launch", "main"]
+__all__ = ["launch", "main", "processes"]
 
 _ASKED = "LORAM_LAUNCHED"  # the variable that tells the processes what to run
 _SHOWN = 6000  # characters of what they said, in an error
@@ -55,6 +56,12 @@ def launch(command: str, job: Job, folder: Path) -> None:
         log.seek(0)
         said = log.read().decode(errors="replace")[-_SHOWN:]
     raise LaunchError(f"{command} ended with code {done.returncode} and no results:\n{said}")
+
+
+def processes(command: str) -> int | None:
+    """How many processes a launcher's options ask for; None if they leave it to something else."""
+    found = re.search(r"--(?:num[-_]processes|nproc[-_]per[-_]node)[= ](\d+)", command)
+    return int(found[1]) if found else None
 
 
 def main() -> None:

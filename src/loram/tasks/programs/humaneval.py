@@ -1,13 +1,14 @@
 """HumanEval: 164 functions to complete from their head and description.
 
 Source: Chen et al. 2021, arXiv 2107.03374. It has a test set only: what is trained on is another
-file, and there is no validation (tune on MBPP's).
+file, and what is tuned on are MBPP's validation problems (Austin et al. 2021).
 """
 
 from pathlib import Path
 
 from loram.tasks.errors import DataError
 from loram.tasks.parting import part
+from loram.tasks.programs import mbpp
 from loram.tasks.reading import Row, as_examples, find, need, read_hub, read_rows
 from loram.tasks.task import Program, Request, Splits
 
@@ -23,16 +24,12 @@ def load(request: Request) -> Splits:
 
     Args:
         request: its source is a folder with `train.jsonl` (questions and answers, such as
-            CodeAlpaca's) and, if the problems are not to come from the hub, `HumanEval.jsonl`.
+            CodeAlpaca's) and, if the problems are not to come from the hub, `HumanEval.jsonl`
+            and, for validation, `mbpp.jsonl`.
 
     Raises:
-        DataError: nothing to train on, a malformed row, or validation is asked for.
+        DataError: nothing to train on, or a malformed row.
     """
-    if request.validation_size:
-        raise DataError(
-            "humaneval has no validation set: expected validation_size 0, got "
-            f"{request.validation_size}; tune on the task mbpp, which has one"
-        )
     folder = Path(request.source or "")
     train = find(folder, ["train"]) if request.source else None
     if train is None:
@@ -44,7 +41,10 @@ def load(request: Request) -> Splits:
     rows = read_rows(file) if file else read_hub(SOURCE, request.config, "test")
     where = str(file or SOURCE)
     problems = [program(row, f"{where}, row {n}") for n, row in enumerate(rows, start=1)]
-    return part(as_examples(read_rows(train), str(train)), problems, request, str(folder))
+    tuned_on = find(folder, ["mbpp"])
+    validation = mbpp.problems("full", tuned_on)["validation"] if request.validation_size else []
+    examples = as_examples(read_rows(train), str(train))
+    return part(examples, problems, request, str(folder), validation=validation)
 
 
 def program(row: Row, where: str) -> Program:

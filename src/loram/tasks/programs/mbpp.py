@@ -12,7 +12,7 @@ from loram.tasks.parting import part
 from loram.tasks.reading import Row, find, need, read_hub, read_rows
 from loram.tasks.task import Program, Request, Splits
 
-__all__ = ["PAPER", "SOURCE", "load", "program"]
+__all__ = ["PAPER", "SOURCE", "load", "problems", "program"]
 
 PAPER = "2108.07732"
 SOURCE = "google-research-datasets/mbpp"
@@ -31,23 +31,37 @@ def load(config: str, request: Request) -> Splits:
     Raises:
         DataError: nothing there, or a malformed row.
     """
-    if request.source is None:
+    file = None if request.source is None else _file(config, Path(request.source))
+    splits = problems(config, file)
+    where = str(file or SOURCE)
+    return part(splits["train"], splits["test"], request, where, validation=splits["validation"])
+
+
+def problems(config: str, file: Path | None) -> dict[str, list[Program]]:
+    """All of `train`, `validation` and `test`, from a file or else the hub.
+
+    Raises:
+        DataError: a malformed row.
+    """
+    if file is None:
         rows = [row for split in _ON_THE_HUB for row in read_hub(SOURCE, config, split)]
-        where = SOURCE
     else:
-        path = Path(request.source)
-        file = path if path.is_file() else find(path, _FILES[config])
-        if file is None:
-            raise DataError(f"{path}: expected {_FILES[config][0]}.jsonl, found none")
-        rows, where = read_rows(file), str(file)
+        rows = read_rows(file)
     splits: dict[str, list[Program]] = {name: [] for name in _SPLITS}
     for number, row in enumerate(rows, start=1):
-        place = f"{where}, row {number}"
+        place = f"{file or SOURCE}, row {number}"
         task = need(row, "task_id", int, place)
         name = next((name for name, numbers in _SPLITS.items() if task in numbers), None)
         if name is not None:
             splits[name].append(program(row, place))
-    return part(splits["train"], splits["test"], request, where, validation=splits["validation"])
+    return splits
+
+
+def _file(config: str, path: Path) -> Path:
+    file = path if path.is_file() else find(path, _FILES[config])
+    if file is None:
+        raise DataError(f"{path}: expected {_FILES[config][0]}.jsonl, found none")
+    return file
 
 
 def program(row: Row, where: str) -> Program:
