@@ -210,6 +210,22 @@ def test_without_test_metrics_validation_is_shown_and_labelled(tmp_path):
     assert "accuracy on validation" in found
 
 
+def test_curves_of_the_loss_alone_are_timed_and_drawn_as_such(tmp_path):
+    def only_loss(record):
+        curve = tuple(
+            judged._replace(metrics={"loss": 1 - judged.metrics["accuracy"]})
+            for judged in record.curve
+        )
+        return record.model_copy(update={"curve": curve})
+
+    report(small(tmp_path, change=only_loss))
+    found = text(tmp_path)
+    assert "time to a validation loss of" in found
+    assert re.search(r"\| lora \| [1-3] of 3 \| \d+ \|", found)
+    drawn = (tmp_path / "report" / "curves.csv").read_text(encoding="utf-8")
+    assert len(drawn.splitlines()) > len(FEW)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_metrics_that_are_not_numbers_are_left_out(tmp_path):
     def poison(record):

@@ -149,6 +149,19 @@ def test_time_to_target_includes_the_start():
     assert reference_target([]) is None
 
 
+def test_curves_without_the_main_metric_are_of_the_loss():
+    """As of GSM8K, whose answers are written only at the end."""
+    run = synthetic.record("t", "loram", 8, 10**-3.75, 0, noise=0.0, better="low")
+    exact = run.model_copy(update={"metric": "exact_match", "better": "high"})
+    assert exact.curve_metric == ("loss", "low")
+    assert exact.model_copy(update={"curve": ()}).curve_metric == ("exact_match", "high")
+    losses = [judged.metrics["loss"] for judged in exact.curve]
+    assert reference_target([exact]) == min(losses)
+    assert reached(exact, losses[-1]).step == 12
+    assert reached(exact, losses[0]).step == exact.curve[0].step
+    assert reached(exact, min(losses) - 0.01) is None
+
+
 def scores(table):
     return TaskScores("high", {k: dict(enumerate(v)) for k, v in table.items()})
 

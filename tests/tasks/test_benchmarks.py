@@ -1,6 +1,7 @@
 """Loading the benchmarks from files and from the hub: splits, fields, and errors that say where."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -163,14 +164,50 @@ def test_word_problems_are_judged_by_their_answers(tmp_path):
         ("It is 1.84", "1.8333333333333335", False),
         ("1,023 in all", "1023", True),
         ("The answer is (A).", "A", True),
-        ("A or B", "A", False),
+        ("A or B", "A", True),
+        ("A or B", "B", False),
+        ("Answer: C", "A", True),  # the script's quirk
         ("an apple", "A", False),
         ("4", "A", False),
         ("", "4", False),
     ],
 )
-def test_a_number_within_a_thousandth_or_the_last_letter(written, reference, right):
+def test_a_number_within_a_thousandth_or_the_first_letter(written, reference, right):
     assert math_words.word_match(written, reference) is right
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [("Answer: C", True), ("(C)", True), ("C, not D", False), ("Cats", False), ("", False)],
+)
+def test_the_last_letter_that_stands_alone(written, right):
+    assert math_words.last_letter_match(written, "C") is right
+
+
+GRADED = [
+    ("6 * 3 = 18\n#### 18", True),
+    ("#### 1,8", True),
+    ("#### 18\n#### 19", True),
+    ("#### 18.", False),
+    ("#### 18.00", False),
+    ("#### $18", False),
+    ("####18", False),
+    ("18", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("written", "right"), GRADED)
+def test_gsm8k_is_graded_as_by_its_script(written, right):
+    def script(text: str) -> str:
+        """`extract_answer` of openai/grade-school-math, by its description."""
+        match = re.compile(r"#### (\-?[0-9\.\,]+)").search(text)
+        return match.group(1).strip().replace(",", "") if match else "[invalid]"
+
+    reference = "3 * 6 = 18\n#### 18"
+    assert gsm8k.official_match(written, reference) is right
+    assert (script(written) == script(reference)) is right
+    assert not gsm8k.official_match("no number", "none either")
 
 
 # ---- choices -------------------------------------------------------------------------------------

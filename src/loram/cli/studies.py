@@ -59,7 +59,8 @@ def report(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Validation metric to time, as 0.8 or TASK=0.8; by default the reference's best."
+            help="Validation metric to time, as 0.8 or TASK=0.8 (the loss, where that is all its "
+            "curves have); by default the reference's best."
         ),
     ] = None,
 ) -> None:

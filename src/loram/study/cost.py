@@ -72,9 +72,10 @@ def _taken(record: Record) -> float:
 
 def reached(record: Record, target: float) -> Reached | None:
     """When the validation curve first is at the target or better; None if it never is."""
+    metric, better = record.curve_metric
     for step, seconds, metrics in record.curve:
-        value = metrics.get(record.metric)
-        if value is not None and sign(record.better) * (value - target) >= 0:
+        value = metrics.get(metric)
+        if value is not None and sign(better) * (value - target) >= 0:
             start = record.init_seconds
             return Reached(step, seconds, None if start is None else seconds + start)
     return None
@@ -84,9 +85,10 @@ def reference_target(records: Iterable[Record]) -> float | None:
     """Mean over a method's runs of the best value on their validation curves."""
     tops: list[float] = []
     for record in records:
-        values = [j.metrics[record.metric] for j in record.curve if record.metric in j.metrics]
+        metric, better = record.curve_metric
+        values = [judged.metrics[metric] for judged in record.curve if metric in judged.metrics]
         if record.status == "done" and values:
-            tops.append(max(values, key=lambda value: sign(record.better) * value))
+            tops.append(max(values) if better == "high" else min(values))
     return sum(tops) / len(tops) if tops else None
 
 

@@ -24,11 +24,13 @@ class Targets(NamedTuple):
     """Time to a value of the validation metric at each method's best rate.
 
     Attributes:
+        metric: of the curves: the main one, or the loss where they have no other.
         target: the value.
         given: by the user, or else it is the reference's own best.
         reached: by method, one for each of its seeds.
     """
 
+    metric: str
     target: float
     given: bool
     reached: Mapping[str, tuple[Reached | None, ...]]
@@ -209,7 +211,8 @@ def _targets(
         for sweep in sweeps
         if sweep.lr is not None
     }
-    if not any(record.curve for records in at_best.values() for record in records):
+    drawn = [record for records in at_best.values() for record in records if record.curve]
+    if not drawn:
         return None
     given = target is not None
     if target is None:
@@ -220,7 +223,7 @@ def _targets(
         label: tuple(reached(record, target) for record in records)
         for label, records in at_best.items()
     }
-    return Targets(target, given, found)
+    return Targets(drawn[0].curve_metric[0], target, given, found)
 
 
 def _over(comparisons: Mapping[str, Comparison], reference: str) -> Overall | None:

@@ -75,3 +75,12 @@ class Record(BaseModel):
     error: str | None = None
     settings: dict[str, Any]
     versions: dict[str, str] = {}
+
+    @property
+    def curve_metric(self) -> tuple[str, Literal["high", "low"]]:
+        """What its curve is of, and the better direction: the main metric, or the loss.
+
+        Answers and programs are too dear to be written and judged while training.
+        """
+        own = any(self.metric in judged.metrics for judged in self.curve)
+        return (self.metric, self.better) if own or not self.curve else ("loss", "low")

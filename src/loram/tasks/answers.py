@@ -1,8 +1,8 @@
-"""Judging a written answer: the result after `####`, as GSM8K's own script reads it.
+"""Judging a written answer: the result after `####`, by value; no number there is wrong.
 
-Source: Cobbe et al. 2021, arXiv 2110.14168, and the data set's published grading: the number after
-`####`, commas dropped, compared; no number there is wrong. Papers that fine-tune on other texts
-read the last number instead, wherever it stands: `flexible_match`.
+The form is GSM8K's (Cobbe et al. 2021, arXiv 2110.14168), whose own stricter grading is in
+`loram.tasks.gsm8k`. Papers that fine-tune on other texts read the last number instead, wherever it
+stands: `flexible_match`.
 """
 
 import re

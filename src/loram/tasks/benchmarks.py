@@ -3,7 +3,7 @@
 from functools import partial
 
 from loram.tasks import commonsense, gsm8k, math, math_words
-from loram.tasks.answers import exact_match, flexible_match
+from loram.tasks.answers import flexible_match
 from loram.tasks.commonsense_hub import HUB
 from loram.tasks.math_answers import math_flexible, math_match
 from loram.tasks.programs import humaneval, mbpp
@@ -20,7 +20,7 @@ _GSM8K = Task(
     metric="exact_match",
     better="high",
     load=gsm8k.load,
-    score=exact_match,
+    score=gsm8k.official_match,
     also={_FLEXIBLE: flexible_match},
     source=gsm8k.SOURCE,
     paper=gsm8k.PAPER,
@@ -40,12 +40,13 @@ _MATH = Task(
 _WORDS = [
     Task(
         name=f"math_word/{name.lower()}",
-        what=f"{name}: word problems, by the last {'letter' if name == 'AQuA' else 'number'}",
+        what=f"{name}: word problems, by the {'first letter' if name == 'AQuA' else 'last number'}",
         kind="answers",
         metric="exact_match",
         better="high",
         load=partial(math_words.load, name),
         score=math_words.word_match,
+        also={_FLEXIBLE: math_words.last_letter_match} if name == "AQuA" else {},
         paper=math_words.PAPER,
     )
     for name in math_words.SETS

@@ -2,8 +2,8 @@
 
 AddSub, MultiArith, SingleEq, SVAMP, MAWPS and AQuA in the format of LLM-Adapters (Hu et al. 2023,
 arXiv 2304.01933): `instruction`, `output` (a worked text), `answer`. One training file is shared.
-Scored as there: the last number of what is written is within 0.001 of the answer, or the last
-letter A–E is the answer's.
+Scored as by its `evaluate.py`: the last number of what is written is within 0.001 of the answer, or
+the first capital A–E is the answer's.
 """
 
 import re
@@ -17,13 +17,14 @@ from loram.tasks.reading import Row, find, need, read_rows
 from loram.tasks.sources import as_example
 from loram.tasks.task import Example, Request, Splits
 
-__all__ = ["PAPER", "SETS", "load", "word_match"]
+__all__ = ["PAPER", "SETS", "last_letter_match", "load", "word_match"]
 
 PAPER = "2304.01933"
 SETS = ("AddSub", "MultiArith", "SingleEq", "SVAMP", "mawps", "AQuA")
 _TRAIN = ("train", "math_data_train", "math_10k", "math_7k")
 _NEAR = Decimal("0.001")
-_LETTER = re.compile(r"\b[A-E]\b")
+_LETTER = re.compile("[A-E]")
+_ALONE = re.compile(r"\b[A-E]\b")
 
 
 def load(name: str, request: Request) -> Splits:
@@ -58,15 +59,17 @@ def load(name: str, request: Request) -> Splits:
 
 
 def word_match(prediction: str, reference: str) -> bool:
-    """Whether the last number, or the last letter A–E, is the reference.
+    """Whether the last number, or the first letter A–E, is the reference.
+
+    The first letter wherever it stands, as in the script: that of "Answer: C" is A.
 
     Args:
         prediction: what the model wrote.
         reference: a number or a letter; of a worked text, the last of its kind.
     """
     if re.fullmatch("[A-E]", reference.strip()):
-        letters = _LETTER.findall(prediction)
-        return bool(letters) and letters[-1] == reference.strip()
+        first = _LETTER.search(prediction)
+        return first is not None and first[0] == reference.strip()
     got, wanted = last_number(prediction), last_number(reference)
     if got is None or wanted is None:
         return False
@@ -74,6 +77,17 @@ def word_match(prediction: str, reference: str) -> bool:
         return abs(Decimal(got) - Decimal(wanted)) <= _NEAR
     except InvalidOperation:
         return got == wanted
+
+
+def last_letter_match(prediction: str, reference: str) -> bool:
+    """Whether the last letter A–E that stands alone is the reference.
+
+    Args:
+        prediction: what the model wrote.
+        reference: a letter.
+    """
+    letters = _ALONE.findall(prediction)
+    return bool(letters) and letters[-1] == reference.strip()
 
 
 def _judged(row: Row, where: str) -> Example:

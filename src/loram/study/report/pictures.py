@@ -166,15 +166,18 @@ def draw_losses(findings: Findings, folder: Path) -> list[Path]:
 def draw_validation(findings: Findings, folder: Path) -> list[Path]:
     """Validation metric over steps at each method's best rate, mean and range over seeds."""
     panels: dict[str, dict[str, Line]] = {}
+    metrics = {title_of(block): f"{block.metric}, validation" for block in findings.blocks}
     data: list[tuple[object, ...]] = []
     for block in findings.blocks:
         lines = panels[title_of(block)] = {}
         for sweep in block.sweeps:
             by_step: dict[int, list[float]] = {}
             for record in findings.best_runs(block, sweep.label):
+                metric, _ = record.curve_metric
                 for judged in record.curve:
-                    if record.metric in judged.metrics:
-                        by_step.setdefault(judged.step, []).append(judged.metrics[record.metric])
+                    if metric in judged.metrics:
+                        metrics[title_of(block)] = f"{metric}, validation"
+                        by_step.setdefault(judged.step, []).append(judged.metrics[metric])
             if not by_step:
                 continue
             steps = sorted(by_step)
@@ -186,7 +189,7 @@ def draw_validation(findings: Findings, folder: Path) -> list[Path]:
                 for row in zip(steps, means, low, high, strict=True)
             ]
     picture = folder / "curves.png"
-    axes = Axes("step", {title_of(b): f"{b.metric}, validation" for b in findings.blocks})
+    axes = Axes("step", metrics)
     labels = findings.results.design.labels
     drawn = draw_lines(picture, panels, axes, labels, findings.reference)
     if drawn:

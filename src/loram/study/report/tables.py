@@ -160,7 +160,7 @@ def time_to_target(block: Block, reference: str) -> Table | None:
         rows.append((label, f"{len(there)} of {len(found)}", *cells))
     whose = "given" if targets.given else f"mean best of {reference} on its curves"
     return Table(
-        f"{title_of(block)}: time to a validation {block.metric} of {number(targets.target)} "
+        f"{title_of(block)}: time to a validation {targets.metric} of {number(targets.target)} "
         f"({whose})",
         ("method", "seeds that reach it", "steps", "training", "with the start"),
         tuple(rows),
