@@ -1,14 +1,14 @@
 """Which runs the tables of language models as recommenders are made of."""
 
 import json
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 METHODS = ("lora", "loram")
-POINTS = (-4.0, -3.5, -3.0, -2.5)  # powers of ten of the learning rate, to begin with
+SHOTS = (64, 256)
+SEQUENCES = ("llara", "ilora")
 _TEXT = "{trains: [adapter], prompts: text, epochs: %d}"
 
 
@@ -20,62 +20,83 @@ class Planned(NamedTuple):
     changes: tuple[str, ...]
 
 
-def tuning(method: str, point: float) -> Planned:
-    """TALLRec at 64 shots, judged on validation samples at its end."""
-    stage = "{trains: [adapter], prompts: text, epochs: 3, patience: 1}"
-    return Planned(
-        f"tune-{method}-{point:g}",
-        "tallrec-small",
-        (
-            f"adapter.method={method}",
-            f"lr={10**point!r}",
-            f"stages=[{stage}]",
-            "judge_every=1000",
-            "data.valid=300",
-            "data.test=64",
-        ),
-    )
+class Tuned(NamedTuple):
+    """What has a learning rate of its own: a settings file, and what its short runs change."""
+
+    config: str
+    changes: tuple[str, ...]
 
 
-def rate(out: Path, method: str) -> float:
-    """The learning rate of the best validation AUC.
+class Plan(NamedTuple):
+    """Runs of a table: what is tuned for them, and the runs of a seed at those rates.
+
+    `points` are powers of ten of the learning rate, to begin with.
+    """
+
+    tuned: Mapping[str, Tuned]
+    runs: Callable[[Mapping[str, float], int], list[Planned]]
+    points: tuple[float, ...] = (-4.0, -3.5, -3.0, -2.5)
+
+
+def tuning(name: str, of: Tuned, point: float) -> Planned:
+    """One seed at one rate, judged on validation samples at its end."""
+    changes = (f"lr={10**point!r}", "judge_every=1000", *of.changes)
+    return Planned(f"tune-{name}-{point:g}", of.config, changes)
+
+
+def rate(out: Path, name: str) -> float:
+    """The learning rate of the best validation.
 
     Raises:
         SystemExit: no rate was tried yet.
     """
-    tried: dict[float, float] = {}
-    for folder in out.glob(f"tune-{method}-*"):
-        judged = folder / "judged.jsonl"
-        if judged.exists() and (folder / "results.json").exists():
-            line = json.loads(judged.read_text().splitlines()[-1])
-            tried[float(folder.name.removeprefix(f"tune-{method}-"))] = line["valid"]
+    tried = validations(out, name)
     if not tried:
-        raise SystemExit("no learning rate is tried yet: run the plan tallrec first")
+        raise SystemExit(f"no learning rate of {name} is tried yet: run its plan first")
     return 10 ** max(tried, key=lambda point: tried[point])
 
 
-def _tallrec(shots: int, epochs: int, method: str, lr: float, seed: int) -> Planned:
-    return Planned(
-        f"tallrec-{shots}-{method}-{seed}",
-        "tallrec-small",
-        (
-            f"adapter.method={method}",
-            f"lr={lr!r}",
-            f"seed={seed}",
-            f"stages=[{_TEXT % epochs}]",
-            f"data.shots={shots}",
-            "data.valid=1",
-        ),
-    )
+def validations(out: Path, name: str) -> dict[float, float]:
+    """Power of ten of each rate that was tried → its validation AUC or NDCG@5."""
+    tried: dict[float, float] = {}
+    for folder in out.glob(f"tune-{name}-*"):
+        judged = folder / "judged.jsonl"
+        if judged.exists() and (folder / "results.json").exists():
+            line = json.loads(judged.read_text().splitlines()[-1])
+            tried[float(folder.name.removeprefix(f"tune-{name}-"))] = line["valid"]
+    return dict(sorted(tried.items()))
 
 
-SHOTS = MappingProxyType({64: partial(_tallrec, 64, 3), 256: partial(_tallrec, 256, 2)})
+def _tuned_tallrec(method: str) -> Tuned:
+    """At 64 shots."""
+    stage = "{trains: [adapter], prompts: text, epochs: 3, patience: 1}"
+    small = ("data.valid=300", "data.test=64")
+    return Tuned("tallrec-small", (f"adapter.method={method}", f"stages=[{stage}]", *small))
 
 
-def _vectors(lr: float, seed: int) -> list[Planned]:
+def _tallrec(rates: Mapping[str, float], seed: int) -> list[Planned]:
+    return [
+        Planned(
+            f"tallrec-{shots}-{method}-{seed}",
+            "tallrec-small",
+            (
+                f"adapter.method={method}",
+                f"lr={rates[method]!r}",
+                f"seed={seed}",
+                f"stages=[{_TEXT % epochs}]",
+                f"data.shots={shots}",
+                "data.valid=1",
+            ),
+        )
+        for shots, epochs in zip(SHOTS, (3, 2), strict=True)
+        for method in METHODS
+    ]
+
+
+def _vectors(rates: Mapping[str, float], seed: int) -> list[Planned]:
     projector = "{trains: [projector], prompts: hybrid, lr: 1.0e-3, epochs: 2}"
     changes = (
-        f"lr={lr!r}",
+        f"lr={rates['loram']!r}",
         f"seed={seed}",
         f"stages=[{_TEXT % 2}, {projector}]",
         "data.shots=128",
@@ -86,11 +107,42 @@ def _vectors(lr: float, seed: int) -> list[Planned]:
     return [Planned(f"{name}-{seed}", f"{name}-small", changes) for name in names]
 
 
-def _sequences(lr: float, seed: int) -> list[Planned]:
-    changes = (f"lr={lr!r}", f"seed={seed}", "data.shots=128", "data.valid=1")
-    return [Planned(f"{name}-{seed}", f"{name}-small", changes) for name in ("llara", "ilora")]
+def _curriculum(name: str, *more: str) -> str:
+    router = ", router" if name == "ilora" else ""
+    keys = ["prompts: curriculum", "epochs: 2", *more]
+    return f"stages=[{{trains: [adapter, projector{router}], {', '.join(keys)}}}]"
 
 
-PLANS: MappingProxyType[str, Callable[[float, int], list[Planned]]] = MappingProxyType(
-    {"vectors": _vectors, "sequences": _sequences}
+def _tuned_sequences(name: str) -> Tuned:
+    """By the NDCG@5 of all validation sequences."""
+    stage = _curriculum(name, "patience: 1")
+    small = ("data.shots=64", "data.test=8", "written=false")
+    return Tuned(f"{name}-small", (stage, *small))
+
+
+def _sequences(rates: Mapping[str, float], seed: int) -> list[Planned]:
+    return [
+        Planned(
+            f"{name}-{seed}",
+            f"{name}-small",
+            (
+                f"lr={rates[name]!r}",
+                f"seed={seed}",
+                _curriculum(name),
+                "data.shots=64",
+                "data.valid=1",
+            ),
+        )
+        for name in SEQUENCES
+    ]
+
+
+PLANS: MappingProxyType[str, Plan] = MappingProxyType(
+    {
+        "tallrec": Plan({method: _tuned_tallrec(method) for method in METHODS}, _tallrec),
+        "vectors": Plan({"loram": _tuned_tallrec("loram")}, _vectors),
+        "sequences": Plan(
+            {name: _tuned_sequences(name) for name in SEQUENCES}, _sequences, (-4.0, -3.5, -3.0)
+        ),
+    }
 )

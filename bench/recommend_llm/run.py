@@ -6,9 +6,10 @@ python bench/recommend_llm/run.py sequences   # LLaRA and iLoRA, twenty candidat
 python bench/recommend_llm/table.py tallrec   # the table of what is done
 
 The settings are the package's `-small` ones, with fewer passes: what one CPU core does in hours.
-`tallrec` draws each method's learning rate from its validation AUC at 64 shots, one seed, on one
-grid for all that grows where a best rate is at its end; the others take LoRAM's of there. Each run
-is a folder of `loram recommend train` under --out; the same command goes on with what is missing.
+What a table compares has a learning rate of its own, by the validation of short runs at 64 shots,
+one seed, on one grid for all that grows where a best rate is at its end; `vectors` takes that of
+TALLRec with LoRAM. Each run is a folder of `loram recommend train` under --out; the same command
+goes on with what is missing.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from plan import METHODS, PLANS, POINTS, SHOTS, Planned, rate, tuning
+from plan import PLANS, Planned, rate, tuning
 
 from loram.recommend.llm.run import run
 from loram.recommend.llm.settings import read_yaml
@@ -27,7 +28,7 @@ GROWS = 3  # points beyond either end of the grid
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("plan", choices=["tallrec", *PLANS])
+    parser.add_argument("plan", choices=list(PLANS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run later")
@@ -44,23 +45,20 @@ def main() -> None:
 
 def wanted(plan: str, seeds: int, out: Path) -> Iterator[Planned]:
     """Runs in order; those of a tuned rate come once the rate is known."""
-    if plan != "tallrec":
-        yield from (each for seed in range(seeds) for each in PLANS[plan](rate(out, "loram"), seed))
-        return
-    points = list(POINTS)
+    tuned, runs, grid = PLANS[plan]
+    points = list(grid)
     while True:
-        yield from (tuning(method, point) for point in points for method in METHODS)
-        best = {rate(out, method) for method in METHODS}
-        (low, high), first, last = (points[0], points[-1]), POINTS[0], POINTS[-1]
+        yield from (tuning(name, of, point) for point in points for name, of in tuned.items())
+        best = {rate(out, name) for name in tuned}
+        (low, high), first, last = (points[0], points[-1]), grid[0], grid[-1]
         if 10**low in best and low > first - GROWS / 2:
             points.insert(0, low - 0.5)
         elif 10**high in best and high < last + GROWS / 2:
             points.append(high + 0.5)
         else:
             break
-    for seed in range(seeds):
-        for shots in SHOTS:
-            yield from (SHOTS[shots](method, rate(out, method), seed) for method in METHODS)
+    rates = {name: rate(out, name) for name in tuned}
+    yield from (each for seed in range(seeds) for each in runs(rates, seed))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from plan import METHODS, rate
+from plan import METHODS, PLANS, SEQUENCES, SHOTS, rate, validations
 from scipy import stats
 
 from loram.recommend.intervals import bootstrap
@@ -40,13 +40,13 @@ class Rows(NamedTuple):
 TABLES: MappingProxyType[str, Rows] = MappingProxyType(
     {
         "tallrec": Rows(
-            {f"TALLRec, {n} shots, {m}": f"tallrec-{n}-{m}-" for n in (64, 256) for m in METHODS},
+            {f"TALLRec, {n} shots, {m}": f"tallrec-{n}-{m}-" for n in SHOTS for m in METHODS},
             ("auc", "uauc"),
-            tuple((f"TALLRec, {n} shots, loram", f"TALLRec, {n} shots, lora") for n in (64, 256)),
+            tuple((f"TALLRec, {n} shots, loram", f"TALLRec, {n} shots, lora") for n in SHOTS),
         ),
         "vectors": Rows({"CoLLM-MF": "collm-mf-", "MACDAE to LLM": "macdae-"}, ("auc", "uauc")),
         "sequences": Rows(
-            {"LLaRA": "llara-", "iLoRA": "ilora-"},
+            dict(zip(("LLaRA", "iLoRA"), (f"{name}-" for name in SEQUENCES), strict=True)),
             ("hr@1", "ndcg@5", "ndcg@10"),
             (("iLoRA", "LLaRA"),),
         ),
@@ -194,8 +194,10 @@ def main() -> None:
     print("|---|---|" + "---|" * len(table.metrics))
     for row in rows_of(table, options.out):
         print(f"| {' | '.join(row)} |")
-    if options.table == "tallrec":
-        print("\nLearning rates: " + ", ".join(f"{m} {rate(options.out, m):.2g}" for m in METHODS))
+    print("\nValidation of one seed at each learning rate, and the rate taken:\n")
+    for name in PLANS[options.table].tuned:
+        tried = [f"{10**p:.2g}: {value:.3f}" for p, value in validations(options.out, name).items()]
+        print(f"- {name}: {', '.join(tried)}; {rate(options.out, name):.2g}")
 
 
 if __name__ == "__main__":
