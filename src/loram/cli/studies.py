@@ -25,6 +25,12 @@ def compare(
     limit_hours: Annotated[
         float | None, typer.Option(min=0, help="Start no run after this time.")
     ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Take over runs from another study's folder, or from the runs.parquet of a report."
+        ),
+    ] = None,
 ) -> None:
     """Compare methods, each at its own best learning rate, over tasks, ranks and seeds.
 
@@ -44,6 +50,7 @@ def compare(
             workers=workers,
             engine=engine,
             limit_hours=limit_hours,
+            reused=reuse or (),
         )
 
 

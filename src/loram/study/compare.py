@@ -1,6 +1,6 @@
 """The verb `compare`: read, check, forecast or run a study, and say what came of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from loram.study.estimate import Forecast, forecast
 from loram.study.execute import execute
 from loram.study.local import LocalEngine
 from loram.study.plan import Plan
+from loram.study.reuse import reusable, reuse
 from loram.study.runner import End, Finished, study
 from loram.study.spec import Spec, read
 from loram.study.store import Store
@@ -46,6 +47,7 @@ def compare(
     workers: int | None = None,
     engine: EngineName = "local",
     limit_hours: float | None = None,
+    reused: Sequence[Path] = (),
 ) -> Finished | None:
     """Run a study, or say what it would do.
 
@@ -57,6 +59,7 @@ def compare(
         workers: instead of the study's own.
         engine: where.
         limit_hours: start no run after this time.
+        reused: folders of studies, or `runs.parquet` of reports, whose runs are taken over.
 
     Raises:
         StudyError: the study can't be read or run; all problems at once.
@@ -66,10 +69,14 @@ def compare(
     if workers is not None:
         spec = spec.model_copy(update={"workers": workers})
     plan = Plan(spec, deciding())
+    known = reusable(reused)
     if dry_run:
-        known = Store(out).records() if (out / "runs").is_dir() else []
+        known += Store(out).records() if (out / "runs").is_dir() else []
         _print_forecast(forecast(plan, known), spec, console)
         return None
+    if known:
+        taken = reuse(known, Store(out))
+        console.print(f"{taken} runs taken over, of any study", highlight=False)
     with live.View(console, workers=spec.workers) as view:
         seconds = None if limit_hours is None else limit_hours * 3600
         finished = study(

@@ -1,13 +1,17 @@
-"""Every run of a study, flat, as CSV and Parquet."""
+"""Every run of a study, flat, as CSV and Parquet; what Parquet holds is read back whole."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from loram.study.errors import StudyError
+from loram.study.record import Judged, Record
 from loram.study.results import Run
 
-__all__ = ["flat", "write_runs"]
+__all__ = ["flat", "read_runs", "write_runs"]
 
 _PLAIN = (
     *("key", "model", "task", "method", "rank", "lr", "seed", "status", "metric", "better"),
@@ -57,6 +61,46 @@ def write_runs(runs: Sequence[Run], folder: Path) -> list[Path]:
         _replaced(folder / "runs.csv", table.write_csv),
         _replaced(folder / "runs.parquet", table.write_parquet),
     ]
+
+
+def read_runs(file: Path) -> list[Record]:
+    """The records of a `runs.parquet`.
+
+    Raises:
+        StudyError: it is none, or polars is not installed.
+    """
+    try:
+        import polars
+    except ImportError:
+        raise StudyError("reading runs needs polars: pip install 'loram[study]'") from None
+    try:
+        rows = polars.read_parquet(file).to_dicts()
+        return [_record(row) for row in rows]
+    except (polars.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError) as error:
+        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        first = told.splitlines()[0]
+        raise StudyError(
+            f"expected a runs.parquet that `loram report` wrote, got {file} ({first})"
+        ) from error
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    """What `flat` made a row of."""
+
+    return Record(
+        **{name: row[name] for name in _PLAIN},
+        validation=_metrics(row, "validation_"),
+        test=_metrics(row, "test_"),
+        losses=tuple(json.loads(row["losses"])),
+        curve=tuple(Judged(**judged) for judged in json.loads(row["curve"])),
+        settings=json.loads(row["settings"]),
+        versions=json.loads(row["versions"]),
+    )
+
+
+def _metrics(row: Mapping[str, Any], begins: str) -> dict[str, float]:
+    named = {name.removeprefix(begins): row[name] for name in row if name.startswith(begins)}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _replaced(file: Path, write: Callable[[Path], Any]) -> Path:
