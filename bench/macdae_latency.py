@@ -2,9 +2,8 @@
 
 python bench/macdae_latency.py [--requests 2000] [--data frappe.tsv]
 
-CPU time is what the clock on the wall
-would say on a machine that does nothing else. Published widths: four heads, context 256,
-embeddings 64; untrained weights, which cost the same.
+CPU time is what the clock on the wall would say on a machine that does nothing else. Published
+widths: four heads, context 256, embeddings 64; untrained weights, which cost the same.
 Without --data: 957 users, 4,082 items and eight contexts, as many as Frappe has.
 """
 
