@@ -1,6 +1,6 @@
 """Everything a report says, in numbers: from runs to comparisons, sweeps, costs and curves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -66,6 +66,11 @@ class Block:
     targets: Targets | None
     costs: Mapping[str, Cost]
 
+    @property
+    def swept(self) -> bool:
+        """Whether any method's rate was tuned; else there are fixed rates only."""
+        return any(sweep.rates for sweep in self.sweeps)
+
     def sweep(self, label: str) -> Tuned:
         """That of a method."""
         return next(each for each in self.sweeps if each.label == label)
@@ -93,15 +98,24 @@ class Findings:
     collapses: Mapping[str, Collapse]
     slopes: Mapping[tuple[str, str], Slope]
 
-    def best_runs(self, block: Block, label: str) -> list[Record]:
-        """Runs of a method at its best rate that are done, of all seeds."""
-        best = block.sweep(label).lr
+    def settings(self, block: Block) -> Iterator[tuple[float | None, dict[str, list[Record]]]]:
+        """What is compared: None for the best rates, or a fixed rate, and each method's runs there.
+
+        Of all seeds, those that are done.
+        """
+        best = {sweep.label: sweep.lr for sweep in block.sweeps}
+        if block.swept:
+            yield None, {label: self._done(block, label, lr) for label, lr in best.items()}
+        for lr in block.recipe:
+            yield lr, {label: self._done(block, label, lr) for label in best}
+
+    def _done(self, block: Block, label: str, lr: float | None) -> list[Record]:
         return [
             run.record
             for run in self.results.block(block.task, block.rank)
             if run.label == label
-            and best is not None
-            and same_rate(run.record.lr, best)
+            and lr is not None
+            and same_rate(run.record.lr, lr)
             and run.record.status == "done"
         ]
 

@@ -19,14 +19,6 @@ __all__ = ["LocalEngine"]
 
 # Read by the libraries when they are loaded, before a worker could say anything.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# glibc gives every freed tensor of a megabyte back to the system, and the next one faults its pages
-# in again: a sixth of a step on a CPU. So a worker keeps what it has, in huge pages, until its run
-# ends (`reset_peak` trims). Other C libraries don't read these.
-_MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 _PATIENCE = 1.0  # seconds until a worker that was asked to end is killed
 
 
@@ -149,10 +141,8 @@ def _death(code: int | None) -> str:
 @contextmanager
 def _environment(threads: int) -> Generator[None]:
     """What a worker reads when it starts."""
-    before = {name: os.environ.get(name) for name in (*_THREADS, *_MEMORY)}
+    before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
-    for name, value in _MEMORY.items():
-        os.environ.setdefault(name, value)  # the user's own come first
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Peak memory of one run in a process that does many."""
 
 import ctypes
+import gc
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +14,11 @@ _STATUS = Path("/proc/self/status")
 def reset_peak() -> None:
     """Forget the peak so far, where the system can: on Linux, and on a GPU.
 
-    What an earlier run freed goes back to the system first: it would count as in use.
+    What an earlier run left goes back to the system first, cycles too: it would count as in use.
     """
     import torch
 
+    gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # of glibc alone
     with suppress(OSError):

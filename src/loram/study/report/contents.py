@@ -17,6 +17,7 @@ Part = str | tuple[str, ...] | Table | Picture
 _SMALL_MULTIPLES = (
     " With many methods, each has its panel over all others in grey, the reference dashed."
 )
+_WHERE = "at each method's best rate, or at the fixed rate of the heading"
 
 
 def contents(found: Found, findings: Findings, folder: Path) -> Document:
@@ -27,6 +28,7 @@ def contents(found: Found, findings: Findings, folder: Path) -> Document:
         findings: made of it.
         folder: for pictures, with their data.
     """
+    design = findings.results.design
     sections = [
         Section("The study", tuple(_study(found, findings))),
         Section("What can be said", tuple(_said(findings))),
@@ -41,15 +43,17 @@ def contents(found: Found, findings: Findings, folder: Path) -> Document:
         Section("Cost", tuple(tables.costs(block) for block in findings.blocks)),
         Section("Diverged and failed runs", tuple(_only(wide.troubles(findings)))),
         Section("The paper's own numbers", tuple(_theirs(findings))),
-        Section("How to read this", (_READING,)),
+        Section("How to read this", (_READING if design.low is None else (_TUNED, *_READING),)),
     ]
     title = f"{findings.results.design.name}: report of a comparison"
     return Document(title, tuple(section for section in sections if section.parts))
 
 
-_READING = (
+_TUNED = (
     "Each method's learning rate is the best by validation over the tuning seeds; what is "
-    "reported is another split at that rate, over all seeds.",
+    "reported is another split at that rate, over all seeds."
+)
+_READING = (
     "Brackets are 95 % intervals. [95 %, t] is Student's, on which all claims rest; the "
     "bootstrap's is too narrow with few seeds (three seeds: it covers about 75 %).",
     "p is of a paired t-test over equal seeds; with six seeds or more Wilcoxon's stands beside it. "
@@ -66,10 +70,11 @@ def _study(found: Found, findings: Findings) -> list[Part]:
     results = findings.results
     design = results.design
     models = sorted({run.record.model for run in results.runs})
+    tuning = f"tuned on {_numbers(design.tuning_seeds)}"
     parts: list[Part] = [
         f"Model {', '.join(models) or '–'}; tasks {', '.join(design.tasks)}; ranks "
         f"{_numbers(design.ranks)}; {len(design.labels)} methods; seeds {_numbers(design.seeds)}, "
-        f"tuned on {_numbers(design.tuning_seeds)}; {len(results.runs)} runs."
+        f"{'fixed rates only' if design.low is None else tuning}; {len(results.runs)} runs."
     ]
     notes = list(
         wide.lacking(missing(results, {(b.task, b.rank): b.sweeps for b in findings.blocks}))
@@ -106,7 +111,7 @@ def _said(findings: Findings) -> list[Part]:
 
 
 def _tuned(findings: Findings, folder: Path) -> list[Part]:
-    blocks = [block for block in findings.blocks if any(s.rates for s in block.sweeps)]
+    blocks = [block for block in findings.blocks if block.swept]
     if not blocks:
         return []
     caption = (
@@ -143,8 +148,7 @@ def _sensitivity(findings: Findings, folder: Path) -> list[Part]:
         )
         drawn = pictures.draw_sensitivity(findings, folder, split)
         parts += _shown(drawn, caption + (_SMALL_MULTIPLES if len(drawn) > 1 else ""))
-    tuned = [block for block in findings.blocks if any(s.rates for s in block.sweeps)]
-    return [*parts, *(tables.widths(block) for block in tuned)]
+    return [*parts, *(tables.widths(block) for block in findings.blocks if block.swept)]
 
 
 def _timed(findings: Findings) -> list[Part]:
@@ -172,10 +176,9 @@ def _curves(findings: Findings, folder: Path) -> list[Part]:
     return [
         *_shown(
             losses,
-            "Training loss at each method's best rate: mean over seeds, running mean over a "
-            "twentieth of the steps.",
+            f"Training loss {_WHERE}: mean over seeds, running mean over a twentieth of the steps.",
         ),
-        *_shown(judged, "Validation while training, at each method's best rate."),
+        *_shown(judged, f"Validation while training, {_WHERE}."),
     ]
 
 

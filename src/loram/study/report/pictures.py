@@ -1,6 +1,6 @@
 """The pictures of a report: each as PNG and SVG, its data beside it as CSV."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -135,13 +135,13 @@ def _over_rates(
 
 
 def draw_losses(findings: Findings, folder: Path) -> list[Path]:
-    """Training loss at each method's best rate: running mean over steps, mean over seeds."""
+    """Training loss at the best rates and at fixed ones: mean over seeds, running mean."""
     panels: dict[str, dict[str, Line]] = {}
     data: list[tuple[object, ...]] = []
-    for block in findings.blocks:
-        lines = panels[title_of(block)] = {}
-        for sweep in block.sweeps:
-            losses = [r.losses for r in findings.best_runs(block, sweep.label) if r.losses]
+    for title, _, runs in _settings(findings):
+        lines = panels[title] = {}
+        for label, records in runs.items():
+            losses = [record.losses for record in records if record.losses]
             if not losses:
                 continue
             shortest = min(map(len, losses))
@@ -149,13 +149,10 @@ def draw_losses(findings: Findings, folder: Path) -> list[Path]:
             window = max(1, shortest // 20)
             smooth = np.convolve(mean, np.full(window, 1 / window), mode="valid")
             steps = list(range(window, shortest + 1))
-            lines[sweep.label] = Line(steps, smooth.tolist())
-            data += [
-                (title_of(block), sweep.label, step + 1, loss)
-                for step, loss in enumerate(mean.tolist())
-            ]
+            lines[label] = Line(steps, smooth.tolist())
+            data += [(title, label, step + 1, loss) for step, loss in enumerate(mean.tolist())]
     picture = folder / "losses.png"
-    axes = Axes("step", {title_of(b): "training loss" for b in findings.blocks})
+    axes = Axes("step", dict.fromkeys(panels, "training loss"))
     labels = findings.results.design.labels
     drawn = draw_lines(picture, panels, axes, labels, findings.reference)
     if drawn:
@@ -164,30 +161,28 @@ def draw_losses(findings: Findings, folder: Path) -> list[Path]:
 
 
 def draw_validation(findings: Findings, folder: Path) -> list[Path]:
-    """Validation metric over steps at each method's best rate, mean and range over seeds."""
+    """Validation over steps at the best rates and at fixed ones: mean and range over seeds."""
     panels: dict[str, dict[str, Line]] = {}
-    metrics = {title_of(block): f"{block.metric}, validation" for block in findings.blocks}
+    metrics: dict[str, str] = {}
     data: list[tuple[object, ...]] = []
-    for block in findings.blocks:
-        lines = panels[title_of(block)] = {}
-        for sweep in block.sweeps:
+    for title, block, runs in _settings(findings):
+        lines = panels[title] = {}
+        metrics[title] = f"{block.metric}, validation"
+        for label, records in runs.items():
             by_step: dict[int, list[float]] = {}
-            for record in findings.best_runs(block, sweep.label):
+            for record in records:
                 metric, _ = record.curve_metric
                 for judged in record.curve:
                     if metric in judged.metrics:
-                        metrics[title_of(block)] = f"{metric}, validation"
+                        metrics[title] = f"{metric}, validation"
                         by_step.setdefault(judged.step, []).append(judged.metrics[metric])
             if not by_step:
                 continue
             steps = sorted(by_step)
             means = [float(np.mean(by_step[step])) for step in steps]
             low, high = ([pick(by_step[step]) for step in steps] for pick in (min, max))
-            lines[sweep.label] = Line(steps, means, low, high)
-            data += [
-                (title_of(block), sweep.label, *row)
-                for row in zip(steps, means, low, high, strict=True)
-            ]
+            lines[label] = Line(steps, means, low, high)
+            data += [(title, label, *row) for row in zip(steps, means, low, high, strict=True)]
     picture = folder / "curves.png"
     axes = Axes("step", metrics)
     labels = findings.results.design.labels
@@ -195,6 +190,13 @@ def draw_validation(findings: Findings, folder: Path) -> list[Path]:
     if drawn:
         write_csv(picture, ("block", "method", "step", "mean", "lowest", "highest"), data)
     return drawn
+
+
+def _settings(findings: Findings) -> Iterator[tuple[str, Block, dict[str, list[Record]]]]:
+    """Heading, block, and runs by method: of the best rates, then of each fixed one."""
+    for block in findings.blocks:
+        for lr, runs in findings.settings(block):
+            yield title_of(block, lr), block, runs
 
 
 def draw_collapse(findings: Findings, folder: Path) -> list[Path]:

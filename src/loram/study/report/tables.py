@@ -58,8 +58,7 @@ def at_fixed_rate(block: Block, lr: float) -> Table:
     """Every method at one rate, best first."""
     compared, headings = _compared(block.recipe[lr])
     return Table(
-        f"{title_of(block)}, lr {rate(lr)}: {block.metric} on {block.split} "
-        f"({block.better} is better)",
+        f"{title_of(block, lr)}: {block.metric} on {block.split} ({block.better} is better)",
         ("method", *headings),
         tuple((line.label, *compared(line)) for line in block.recipe[lr].lines),
     )
@@ -173,8 +172,7 @@ def costs(block: Block) -> Table:
     rows = tuple(
         (
             label,
-            str(cost.tuning_runs),
-            seconds(cost.tuning_seconds),
+            *((str(cost.tuning_runs), seconds(cost.tuning_seconds)) if block.swept else ()),
             seconds(cost.init_seconds),
             seconds(cost.train_seconds),
             NONE if cost.peak_memory is None else f"{cost.peak_memory / 2**20:,.0f} MiB",
@@ -183,10 +181,12 @@ def costs(block: Block) -> Table:
         )
         for label, cost in block.costs.items()
     )
-    headings = ("method", "tuning runs", "tuning time", "start", "training", "peak memory")
+    tuning = ("tuning runs", "tuning time") if block.swept else ()
+    headings = ("start", "training", "peak memory", "calibration tokens", "trainable")
+    note = "Start and training: median of a run."
     return Table(
         title_of(block),
-        (*headings, "calibration tokens", "trainable"),
+        ("method", *tuning, *headings),
         rows,
-        ("Start and training: median of a run. Tuning time includes starts, not judging.",),
+        (f"{note} Tuning time includes starts, not judging." if block.swept else note,),
     )

@@ -15,9 +15,9 @@ NO_DIFFERENCE = "no significant difference"
 _TELLING = 0.05  # of R²: smaller advantages are not worth a sentence, whatever their bounds
 
 
-def title_of(block: Block) -> str:
-    """A block's name in headings."""
-    return f"{block.task}, rank {block.rank}"
+def title_of(block: Block, lr: float | None = None) -> str:
+    """A block's name in headings, with the fixed rate if it is of one."""
+    return f"{block.task}, rank {block.rank}" + ("" if lr is None else f", lr {rate(lr)}")
 
 
 def conclusions(findings: Findings) -> list[tuple[str, tuple[str, ...]]]:
@@ -33,7 +33,7 @@ def conclusions(findings: Findings) -> list[tuple[str, tuple[str, ...]]]:
     ]
     found += [(title, tuple(_over(each, findings.reference))) for title, each in over]
     for block in findings.blocks:
-        settings = [("each method at its best rate", block.after)]
+        settings = [("each method at its best rate", block.after)] if block.swept else []
         settings += [(f"all methods at {rate(lr)}", each) for lr, each in block.recipe.items()]
         for what, comparison in settings:
             sentences = tuple(_compared(comparison, findings.reference))
