@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 METHODS = ("lora", "loram")
 SHOTS = (64, 256)
-SEQUENCES = ("llara", "ilora")
+SEQUENCES = MappingProxyType(
+    {"llara": ("adapter", "projector"), "ilora": ("adapter", "projector", "router")}
+)
+POINTS = (-4.0, -3.5, -3.0, -2.5)  # powers of ten of the learning rate, to begin with
 _TEXT = "{trains: [adapter], prompts: text, epochs: %d}"
 
 
@@ -28,14 +31,10 @@ class Tuned(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Runs of a table: what is tuned for them, and the runs of a seed at those rates.
-
-    `points` are powers of ten of the learning rate, to begin with.
-    """
+    """Runs of a table: what is tuned for them, and the runs of a seed at those rates."""
 
     tuned: Mapping[str, Tuned]
     runs: Callable[[Mapping[str, float], int], list[Planned]]
-    points: tuple[float, ...] = (-4.0, -3.5, -3.0, -2.5)
 
 
 def tuning(name: str, of: Tuned, point: float) -> Planned:
@@ -107,33 +106,27 @@ def _vectors(rates: Mapping[str, float], seed: int) -> list[Planned]:
     return [Planned(f"{name}-{seed}", f"{name}-small", changes) for name in names]
 
 
-def _curriculum(name: str, *more: str) -> str:
-    router = ", router" if name == "ilora" else ""
-    keys = ["prompts: curriculum", "epochs: 2", *more]
-    return f"stages=[{{trains: [adapter, projector{router}], {', '.join(keys)}}}]"
-
-
-def _tuned_sequences(name: str) -> Tuned:
-    """By the NDCG@5 of all validation sequences."""
-    stage = _curriculum(name, "patience: 1")
-    small = ("data.shots=64", "data.test=8", "written=false")
-    return Tuned(f"{name}-small", (stage, *small))
-
-
 def _sequences(rates: Mapping[str, float], seed: int) -> list[Planned]:
+    """Steps of four: in the sixteens of the small settings, 64 shots are too few to learn a title.
+
+    At one rate: of 1e-4, 3.2e-4 and 1e-3 that whose training loss falls fastest, for by NDCG@5 none
+    could be told from chance after eight steps. So the table ranks neither of the two.
+    """
+    keys = "prompts: curriculum, epochs: 2"
     return [
         Planned(
             f"{name}-{seed}",
             f"{name}-small",
             (
-                f"lr={rates[name]!r}",
+                "lr=1.0e-3",
                 f"seed={seed}",
-                _curriculum(name),
-                "data.shots=64",
+                f"stages=[{{trains: [{', '.join(trains)}], {keys}}}]",
+                "batch_size=4",
+                "data.shots=128",
                 "data.valid=1",
             ),
         )
-        for name in SEQUENCES
+        for name, trains in SEQUENCES.items()
     ]
 
 
@@ -141,8 +134,6 @@ PLANS: MappingProxyType[str, Plan] = MappingProxyType(
     {
         "tallrec": Plan({method: _tuned_tallrec(method) for method in METHODS}, _tallrec),
         "vectors": Plan({"loram": _tuned_tallrec("loram")}, _vectors),
-        "sequences": Plan(
-            {name: _tuned_sequences(name) for name in SEQUENCES}, _sequences, (-4.0, -3.5, -3.0)
-        ),
+        "sequences": Plan({}, _sequences),
     }
 )

@@ -6,10 +6,10 @@ python bench/recommend_llm/run.py sequences   # LLaRA and iLoRA, twenty candidat
 python bench/recommend_llm/table.py tallrec   # the table of what is done
 
 The settings are the package's `-small` ones, with fewer passes: what one CPU core does in hours.
-What a table compares has a learning rate of its own, by the validation of short runs at 64 shots,
-one seed, on one grid for all that grows where a best rate is at its end; `vectors` takes that of
-TALLRec with LoRAM. Each run is a folder of `loram recommend train` under --out; the same command
-goes on with what is missing.
+LoRA and LoRAM have learning rates of their own, by the validation of short runs of TALLRec at 64
+shots, one seed, on one grid for both that grows where a best rate is at its end. Each run is a
+folder of `loram recommend train` under --out; the same command goes on with what is missing, and
+--only NAME takes the runs whose names begin so.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from plan import PLANS, Planned, rate, tuning
+from plan import PLANS, POINTS, Planned, rate, tuning
 
 from loram.recommend.llm.run import run
 from loram.recommend.llm.settings import read_yaml
@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("plan", choices=list(PLANS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="", help="beginning of the names of the runs to do")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run later")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/recommend_llm"))
@@ -39,18 +40,20 @@ def main() -> None:
     for planned in wanted(options.plan, options.seeds, options.out):
         if time.monotonic() - began > options.minutes * 60:
             break
+        if not planned.name.startswith(options.only):
+            continue
         run(read_yaml(planned.config, list(planned.changes)), options.out / planned.name)
         print(planned.name, f"{(time.monotonic() - began) / 60:.0f} min", flush=True)
 
 
 def wanted(plan: str, seeds: int, out: Path) -> Iterator[Planned]:
     """Runs in order; those of a tuned rate come once the rate is known."""
-    tuned, runs, grid = PLANS[plan]
-    points = list(grid)
-    while True:
+    tuned, runs = PLANS[plan]
+    points = list(POINTS)
+    while tuned:
         yield from (tuning(name, of, point) for point in points for name, of in tuned.items())
         best = {rate(out, name) for name in tuned}
-        (low, high), first, last = (points[0], points[-1]), grid[0], grid[-1]
+        (low, high), first, last = (points[0], points[-1]), POINTS[0], POINTS[-1]
         if 10**low in best and low > first - GROWS / 2:
             points.insert(0, low - 0.5)
         elif 10**high in best and high < last + GROWS / 2:

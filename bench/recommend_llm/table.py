@@ -194,7 +194,8 @@ def main() -> None:
     print("|---|---|" + "---|" * len(table.metrics))
     for row in rows_of(table, options.out):
         print(f"| {' | '.join(row)} |")
-    print("\nValidation of one seed at each learning rate, and the rate taken:\n")
+    if PLANS[options.table].tuned:
+        print("\nValidation of one seed at each learning rate, and the rate taken:\n")
     for name in PLANS[options.table].tuned:
         tried = [f"{10**p:.2g}: {value:.3f}" for p, value in validations(options.out, name).items()]
         print(f"- {name}: {', '.join(tried)}; {rate(options.out, name):.2g}")
