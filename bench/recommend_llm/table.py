@@ -77,16 +77,20 @@ def mean(values: np.ndarray, weight: np.ndarray) -> float:
     return float((weight * values).sum() / total) if total else math.nan
 
 
+def over(values: Sequence[float]) -> str:
+    """± half of the 95 % t-interval of the mean, if there are two values or more."""
+    if len(values) < 2:
+        return ""
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values)
+    return f" ± {half / math.sqrt(len(values)):.3f}"
+
+
 def over_seeds(each: Sequence[Weighted], user: np.ndarray) -> str:
     """Mean of the runs ± over the seeds, and its interval over the users."""
     found = bootstrap(
         lambda weight: statistics.fmean(of(weight) for of in each), user, resamples=RESAMPLES
     )
-    spread = ""
-    if len(each) > 1:
-        values = [of(np.ones(len(user))) for of in each]
-        half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values)
-        spread = f" ± {half / math.sqrt(len(values)):.3f}"
+    spread = over([of(np.ones(len(user))) for of in each])
     return f"{found.value:.3f}{spread} [{found.low:.3f}, {found.high:.3f}]"
 
 
@@ -179,9 +183,10 @@ def written(done: Done, name: str, metrics: int) -> list[list[str]]:
     if not found:
         return []
     valid = statistics.fmean(each["valid_ratio"] for each in found)
-    right = statistics.fmean(each["hr@1"][0] for each in found)
+    right = [each["hr@1"][0] for each in found]
     label = f"{name}, written answers, {valid:.0%} valid"
-    return [[label, str(len(found)), f"{right:.3f}", *[""] * (metrics - 1)]]
+    cell = f"{statistics.fmean(right):.3f}{over(right)}"
+    return [[label, str(len(found)), cell, *[""] * (metrics - 1)]]
 
 
 def main() -> None:

@@ -76,7 +76,8 @@ def compare(
         return None
     if known:
         taken = reuse(known, Store(out))
-        console.print(f"{taken} runs taken over, of any study", highlight=False)
+        sources = escape(", ".join(map(str, reused)))
+        console.print(f"{taken} runs taken over from {sources}", highlight=False, soft_wrap=True)
     with live.View(console, workers=spec.workers) as view:
         seconds = None if limit_hours is None else limit_hours * 3600
         finished = study(
