@@ -10,11 +10,13 @@ from loram.figures.style import CYCLE, GREY, INK, canvas, mathtext, save, write_
 from loram.study.findings import Block, Findings
 from loram.study.record import Record
 from loram.study.report.lines import Axes, Line, draw_lines, slug
+from loram.study.report.numbers import rate
 from loram.study.report.words import title_of
 from loram.study.results import same_rate, score
 
 __all__ = ["draw_best", "draw_collapse", "draw_losses", "draw_sensitivity", "draw_validation"]
 
+_FEW = 4  # fixed rates, which are named on the axis
 _MARKERS = ("o", "s", "^", "D", "v")  # five to six colours: thirty methods can be told apart
 
 
@@ -74,7 +76,7 @@ def draw_sensitivity(
         panels[title] = {}
         for sweep in block.sweeps:
             records = _records(findings, block, sweep.label)
-            line = _over_rates(records, [rate.lr for rate in sweep.rates], sweep.lr, split)
+            line = _over_rates(records, [each.lr for each in sweep.rates], sweep.lr, split)
             if line is not None:
                 panels[title][sweep.label] = line
                 assert line.low is not None
@@ -235,6 +237,10 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
             panel.set_xscale("log")
             panel.set_xlabel(mathtext(name), fontsize=10)
             panel.set_title(f"others predicted: R² = {share.r2:.2f}", loc="left", fontsize=10)
+        rates = sorted({run.record.lr for run in findings.results.runs if run.task == task})
+        if len(rates) <= _FEW:  # the usual ticks of a decade would run into one another
+            panels[0].set_xticks(rates, [rate(lr) for lr in rates])
+            panels[0].minorticks_off()
         panels[0].set_ylabel(f"{block.metric}, {block.split}", fontsize=10)
         if block.better == "low":
             _cut(panels[0], [row[3] for row in data])
