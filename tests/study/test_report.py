@@ -173,6 +173,22 @@ def test_one_seed_gives_no_intervals_and_no_claims(tmp_path):
     assert "not tested against the others" in found
 
 
+def test_a_study_at_fixed_rates_says_nothing_of_tuning_and_draws_its_training(tmp_path):
+    rates = (1e-4, 1e-3)
+    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",), recipe=rates)
+    del spec["lrs"]
+    report(synthetic.write(tmp_path, spec, [each for each in records if each.lr in rates]))
+    found = text(tmp_path)
+    assert "fixed rates only; 18 runs" in found
+    assert "not finished" not in found
+    for of_tuning in ("best rate:", "## After tuning", "## Sensitivity", "tuning runs", "tuned on"):
+        assert of_tuning not in found
+    for name in ("losses", "curves"):
+        with (tmp_path / "report" / f"{name}.csv").open(newline="") as file:
+            titles = {row["block"] for row in csv.DictReader(file)}
+        assert titles == {"glue/mrpc, rank 8, lr 1e-4", "glue/mrpc, rank 8, lr 1e-3"}
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_one_method_only(tmp_path):
     report(small(tmp_path, methods=("loram",)))

@@ -98,16 +98,20 @@ class Findings:
     collapses: Mapping[str, Collapse]
     slopes: Mapping[tuple[str, str], Slope]
 
+    def best_runs(self, block: Block, label: str) -> list[Record]:
+        """Runs of a method at its best rate that are done, of all seeds."""
+        return self._done(block, label, block.sweep(label).lr)
+
     def settings(self, block: Block) -> Iterator[tuple[float | None, dict[str, list[Record]]]]:
         """What is compared: None for the best rates, or a fixed rate, and each method's runs there.
 
         Of all seeds, those that are done.
         """
-        best = {sweep.label: sweep.lr for sweep in block.sweeps}
+        labels = [sweep.label for sweep in block.sweeps]
         if block.swept:
-            yield None, {label: self._done(block, label, lr) for label, lr in best.items()}
+            yield None, {label: self.best_runs(block, label) for label in labels}
         for lr in block.recipe:
-            yield lr, {label: self._done(block, label, lr) for label in best}
+            yield lr, {label: self._done(block, label, lr) for label in labels}
 
     def _done(self, block: Block, label: str, lr: float | None) -> list[Record]:
         return [
