@@ -31,12 +31,13 @@ def reusable(sources: Iterable[Path]) -> list[Record]:
 
 def reuse(records: Iterable[Record], store: Store) -> int:
     """Write those that a study's folder lacks; returns their number."""
-    missing = [each for each in records if store.find(each.key) is None]
-    for each in missing:
+    taken = 0
+    for each in records:
         with store.lock(each.key) as ours:
-            if ours:
+            if ours and store.find(each.key) is None:
                 store.write(each)
-    return len(missing)
+                taken += 1
+    return taken
 
 
 def _read(source: Path) -> list[Record]:

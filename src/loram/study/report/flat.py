@@ -86,7 +86,6 @@ def read_runs(file: Path) -> list[Record]:
 
 def _record(row: Mapping[str, Any]) -> Record:
     """What `flat` made a row of."""
-
     return Record(
         **{name: row[name] for name in _PLAIN},
         validation=_metrics(row, "validation_"),
