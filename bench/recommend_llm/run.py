@@ -51,7 +51,7 @@ def wanted(plan: str, seeds: int, out: Path) -> Iterator[Planned]:
     tuned, runs = PLANS[plan]
     points = list(POINTS)
     while tuned:
-        yield from (tuning(name, of, point) for point in points for name, of in tuned.items())
+        yield from (tuning(method, point) for point in points for method in tuned)
         best = {rate(out, name) for name in tuned}
         (low, high), first, last = (points[0], points[-1]), POINTS[0], POINTS[-1]
         if 10**low in best and low > first - GROWS / 2:

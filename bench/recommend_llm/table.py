@@ -18,12 +18,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from plan import METHODS, PLANS, SEQUENCES, SHOTS, rate, validations
-from scipy import stats
+from plan import METHODS, PLANS, SHOTS, rate, validations
 
 from loram.recommend.intervals import bootstrap
 from loram.recommend.metrics import SortedScores, per_user_auc
 from loram.recommend.ranking import of_candidates
+from loram.study.statistics import student
 
 Weighted = Callable[[np.ndarray], float]
 RESAMPLES = 1000
@@ -46,7 +46,7 @@ TABLES: MappingProxyType[str, Rows] = MappingProxyType(
         ),
         "vectors": Rows({"CoLLM-MF": "collm-mf-", "MACDAE to LLM": "macdae-"}, ("auc", "uauc")),
         "sequences": Rows(
-            dict(zip(("LLaRA", "iLoRA"), (f"{name}-" for name in SEQUENCES), strict=True)),
+            {"LLaRA": "llara-", "iLoRA": "ilora-"},
             ("hr@1", "ndcg@5", "ndcg@10"),
             (("iLoRA", "LLaRA"),),
         ),
@@ -79,10 +79,10 @@ def mean(values: np.ndarray, weight: np.ndarray) -> float:
 
 def over(values: Sequence[float]) -> str:
     """± half of the 95 % t-interval of the mean, if there are two values or more."""
-    if len(values) < 2:
+    found = student(values)
+    if found.low is None or found.high is None:
         return ""
-    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values)
-    return f" ± {half / math.sqrt(len(values)):.3f}"
+    return f" ± {(found.high - found.low) / 2:.3f}"
 
 
 def over_seeds(each: Sequence[Weighted], user: np.ndarray) -> str:

@@ -74,7 +74,7 @@ def compare(
         known += Store(out).records() if (out / "runs").is_dir() else []
         _print_forecast(forecast(plan, known), spec, console)
         return None
-    if known:
+    if reused:
         taken = reuse(known, Store(out))
         sources = escape(", ".join(map(str, reused)))
         console.print(f"{taken} runs taken over from {sources}", highlight=False, soft_wrap=True)
