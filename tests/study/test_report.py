@@ -190,6 +190,20 @@ def test_a_study_at_fixed_rates_says_nothing_of_tuning_and_draws_its_training(tm
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_pairs_that_were_asked_for_are_tested_by_themselves(tmp_path):
+    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",), recipe=(1e-4,))
+    spec = {**spec, "pairs": [["loram", "rslora"], ["rslora", "lora"]]}
+    report(synthetic.write(tmp_path, spec, records))
+    found = text(tmp_path)
+    said = section(found, "What can be said")
+    assert re.search(r"Pair: loram \(0\.\d+ \[.*\) is significantly better than rslora\.", said)
+    assert re.search(r"Pair: no significant difference of rslora \(.*\) from lora\.", said)
+    for title in ("After tuning", "At fixed rates"):
+        rows = re.findall(r"^\| (\w+) \| (\w+) \| 0", section(found, title), re.MULTILINE)
+        assert rows == [("loram", "rslora"), ("rslora", "lora")]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_one_method_only(tmp_path):
     report(small(tmp_path, methods=("loram",)))
     assert "loram is the only method: there is nothing to compare." in text(tmp_path)

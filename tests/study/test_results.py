@@ -118,6 +118,23 @@ def test_the_leader_is_compared_over_all_pairs():
         assert least.p == pytest.approx(3 * smallest)
 
 
+def test_pairs_are_a_family_of_their_own():
+    from scipy import stats
+
+    values = {"a": [1.0, 1.1, 1.2], "b": [0.9, 0.96, 1.1], "c": [0.1, 0.3, 0.31], "d": [5.0]}
+    asked = [("a", "b"), ("c", "b"), ("a", "d"), ("a", "missing")]
+    scores = {k: Scores(dict(enumerate(v))) for k, v in values.items()}
+    found = compare(scores, "c", "high", asked)
+    assert [(p.first.label, p.second.label) for p in found.pairs] == asked[:3]
+    assert found.pairs[0].first.against.difference.mean == pytest.approx(0.34 / 3)
+    raw = [stats.ttest_rel(values[x], values["b"]).pvalue for x in "ac"]
+    least, most = sorted(raw)
+    corrected = {least: 2 * least, most: max(2 * least, most)}
+    assert [p.first.p for p in found.pairs[:2]] == pytest.approx([corrected[p] for p in raw])
+    assert found.pairs[2].first.p is None  # one seed in common
+    assert found._replace(pairs=()) == compare(scores, "c", "high")
+
+
 def test_cost_adds_up_the_sweep_with_what_diverged():
     results = made()
     runs = [r for r in results.block("glue/mrpc", 8) if r.label == "pissa"]

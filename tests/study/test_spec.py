@@ -17,6 +17,7 @@ name: rates
 base: {model: smollm2, steps: 100, validation_size: 64}
 tasks: [answers, {task: answers, label: short, max_length: 64}]
 methods: [lora, {method: loram, label: "LoRAM + RsLoRA", rslora: true}]
+pairs: [[LoRAM + RsLoRA, lora]]
 ranks: [8]
 lrs: {low: 1e-5, high: 1e-2, per_decade: 4}
 seeds: [0, 1, 2]
@@ -34,6 +35,7 @@ def test_a_study_is_read_with_numbers_as_people_write_them():
     assert [each.label for each in study.tasks] == ["answers", "short"]
     assert [each.label for each in study.methods] == ["lora", "LoRAM + RsLoRA"]
     assert study.methods[1].settings == {"rslora": True}
+    assert study.pairs == (("LoRAM + RsLoRA", "lora"),)
 
 
 def test_what_is_dumped_reads_back_as_the_same_study():
@@ -73,6 +75,10 @@ def test_auto_dtype_is_settled_before_the_run():
         ({"methods": [3]}, "expected a name"),
         ({"unknown": 1}, "unknown"),
         ({"extend": -1}, "extend"),
+        ({"pairs": [["lora", "pisa"]]}, "there is no 'pisa' among lora, loram"),
+        ({"pairs": [["lora", "lora"]]}, "stands beside itself"),
+        ({"pairs": [["lora", "loram"], ["loram", "lora"]]}, "each pair once"),
+        ({"pairs": [["lora"]]}, "pairs"),
     ],
 )
 def test_a_malformed_study_is_refused(changes, message):

@@ -9,7 +9,7 @@ from loram.study.results import Better
 from loram.study.select import sign
 from loram.study.statistics import ALPHA, Interval, Paired, bootstrap, holm, paired, student
 
-__all__ = ["Comparison", "Line", "Scores", "Verdict", "compare", "verdict"]
+__all__ = ["Comparison", "Line", "Pair", "Scores", "Verdict", "compare", "verdict"]
 
 Verdict = Literal["better", "worse", "no significant difference", "not tested"]
 
@@ -48,6 +48,18 @@ class Line(NamedTuple):
     p: float | None = None
 
 
+class Pair(NamedTuple):
+    """Two methods that the study asked to compare before it was run.
+
+    Attributes:
+        first: compared with the second; the family is the study's pairs.
+        second: as it is.
+    """
+
+    first: Line
+    second: Line
+
+
 class Comparison(NamedTuple):
     """Methods at one setting, best mean first, those without numbers last.
 
@@ -58,6 +70,7 @@ class Comparison(NamedTuple):
         leader: label of the best mean.
         behind: compared with the leader. Which one leads is seen in the data, so the family is all
             pairs of methods.
+        pairs: those that were asked for and are here.
     """
 
     better: Better
@@ -65,15 +78,23 @@ class Comparison(NamedTuple):
     lines: tuple[Line, ...]
     leader: str | None
     behind: tuple[Line, ...]
+    pairs: tuple[Pair, ...] = ()
 
 
-def compare(methods: Mapping[str, Scores], reference: str, better: Better) -> Comparison:
+def compare(
+    methods: Mapping[str, Scores],
+    reference: str,
+    better: Better,
+    pairs: Sequence[tuple[str, str]] = (),
+) -> Comparison:
     """Compare methods by their values at equal seeds.
 
     Args:
         methods: by label.
         reference: one of them, or nothing is compared with it.
         better: direction of the metric.
+        pairs: labels to compare besides, the first with the second; those that lack one are left
+            out.
     """
     plain = [_line(label, scores) for label, scores in methods.items()]
     plain.sort(key=lambda line: _order(line, better))
@@ -85,6 +106,7 @@ def compare(methods: Mapping[str, Scores], reference: str, better: Better) -> Co
         tuple(_against(plain, reference, base)),
         None if leader is None else leader.label,
         () if leader is None else tuple(_behind(plain, leader)),
+        tuple(_paired(plain, pairs)),
     )
 
 
@@ -136,4 +158,15 @@ def _behind(lines: Sequence[Line], leader: Line) -> list[Line]:
         second._replace(against=test, p=p)
         for (first, second), test, p in zip(pairs, tests, corrected, strict=True)
         if first is leader
+    ]
+
+
+def _paired(lines: Sequence[Line], pairs: Sequence[tuple[str, str]]) -> list[Pair]:
+    by_label = {line.label: line for line in lines}
+    here = [(by_label[a], by_label[b]) for a, b in pairs if a in by_label and b in by_label]
+    tests = [paired(first.scores.values, second.scores.values) for first, second in here]
+    corrected = holm([None if test is None else test.p for test in tests])
+    return [
+        Pair(first._replace(against=test, p=p), second)
+        for (first, second), test, p in zip(here, tests, corrected, strict=True)
     ]

@@ -182,7 +182,7 @@ def _block(
             if any(same_rate(run.record.lr, rate) for run in own)
         }
         if here:
-            recipe[rate] = compare(here, reference, first.better)
+            recipe[rate] = compare(here, reference, first.better, design.pairs)
     return Block(
         task,
         rank,
@@ -190,7 +190,9 @@ def _block(
         first.better,
         split,
         sweeps,
-        compare({s.label: at(s.label, s.lr) for s in sweeps}, reference, first.better),
+        compare(
+            {s.label: at(s.label, s.lr) for s in sweeps}, reference, first.better, design.pairs
+        ),
         recipe,
         {s.label: _width(s.rates, first.better) for s in sweeps},
         _targets(results, by_label, sweeps, reference, asked.get(task, asked.get(None))),

@@ -44,6 +44,7 @@ class Design:
         high: last rate of the grid; None likewise.
         per_decade: points of the grid, which are 10^(k / per_decade).
         recipe: fixed rates that every method was run at beside its sweep.
+        pairs: labels of methods to compare besides, the first with the second.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Design:
     high: float | None
     per_decade: int = 4
     recipe: tuple[float, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def grid(self) -> tuple[float, ...]:
         """Rates that were asked for, without extensions."""

@@ -123,6 +123,8 @@ class Spec(_Closed):
         base: training settings of all runs.
         tasks: each with settings of its own.
         methods: likewise; these come last.
+        pairs: labels of methods that the report compares beside the reference, the first with the
+            second, as a family of their own.
         ranks: r.
         lrs: the grid; None for a study at fixed rates only.
         seeds: of the runs that are reported.
@@ -142,6 +144,7 @@ class Spec(_Closed):
     base: dict[str, Any] = {}
     tasks: Annotated[tuple[TaskEntry, ...], Field(min_length=1)]
     methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
+    pairs: tuple[tuple[str, str], ...] = ()
     ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     lrs: Rates | None = None
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -172,6 +175,25 @@ class Spec(_Closed):
                 f"expected distinct labels, {', '.join(map(repr, twice))} stands twice: "
                 "give one of them `label: another name`"
             )
+        return value
+
+    @field_validator("pairs")
+    @classmethod
+    def _pairs_of_methods(
+        cls, value: tuple[tuple[str, str], ...], info: ValidationInfo
+    ) -> tuple[tuple[str, str], ...]:
+        known = [entry.label for entry in info.data.get("methods", ())]
+        for pair in value if known else ():
+            for label in pair:
+                if label not in known:
+                    raise ValueError(
+                        f"expected labels of two methods, there is no {label!r} among "
+                        f"{', '.join(known)}"
+                    )
+            if pair[0] == pair[1]:
+                raise ValueError(f"expected two methods, {pair[0]!r} stands beside itself")
+        if len({frozenset(pair) for pair in value}) < len(value):
+            raise ValueError("expected each pair once")
         return value
 
     @field_validator("ranks", "seeds", "tuning_seeds")

@@ -119,11 +119,20 @@ def _tuned(findings: Findings, folder: Path) -> list[Part]:
         "that reach far beyond all seeds are cut."
     )
     drawn = pictures.draw_best(findings, folder)
-    return [*_shown(drawn, caption), *(tables.after_tuning(block) for block in blocks)]
+    return [
+        *_shown(drawn, caption),
+        *(tables.after_tuning(block) for block in blocks),
+        *(table for block in blocks for table in _only(tables.pairs(block))),
+    ]
 
 
 def _fixed(findings: Findings) -> list[Part]:
-    return [tables.at_fixed_rate(block, lr) for block in findings.blocks for lr in block.recipe]
+    return [
+        table
+        for block in findings.blocks
+        for lr in block.recipe
+        for table in (tables.at_fixed_rate(block, lr), *_only(tables.pairs(block, lr)))
+    ]
 
 
 def _over(findings: Findings) -> list[Part]:

@@ -167,6 +167,7 @@ def _study(spec: Mapping[str, Any], file: Path) -> _Study:
             high=None if grid is None else float(grid["high"]),
             per_decade=4 if grid is None else int(grid.get("per_decade", 4)),
             recipe=tuple(float(rate) for rate in (spec.get("recipe") or {}).get("lrs", ())),
+            pairs=tuple((str(first), str(second)) for first, second in spec.get("pairs") or ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReportError(

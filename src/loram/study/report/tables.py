@@ -19,7 +19,7 @@ from loram.study.report.words import title_of
 from loram.study.select import Edge, Tuned
 from loram.study.sensitivity import Width
 
-__all__ = ["after_tuning", "at_fixed_rate", "costs", "time_to_target", "widths"]
+__all__ = ["after_tuning", "at_fixed_rate", "costs", "pairs", "time_to_target", "widths"]
 
 _EDGES: dict[Edge | None, str] = {
     None: "",
@@ -61,6 +61,41 @@ def at_fixed_rate(block: Block, lr: float) -> Table:
         f"{title_of(block, lr)}: {block.metric} on {block.split} ({block.better} is better)",
         ("method", *headings),
         tuple((line.label, *compared(line)) for line in block.recipe[lr].lines),
+    )
+
+
+def pairs(block: Block, lr: float | None = None) -> Table | None:
+    """The study's own pairs at each method's best rate or at a fixed one; None without any."""
+    comparison = block.after if lr is None else block.recipe[lr]
+    if not comparison.pairs:
+        return None
+    rows = tuple(
+        (
+            first.label,
+            second.label,
+            interval(first.mean),
+            interval(second.mean),
+            NONE if first.against is None else interval(first.against.difference),
+            p_value(None if first.against is None else first.against.p),
+            p_value(first.p),
+            verdict(first, second.scores, comparison.better),
+        )
+        for first, second in comparison.pairs
+    )
+    return Table(
+        f"{title_of(block, lr)}: pairs, {block.metric} on {block.split} ({block.better} is better)",
+        (
+            "method",
+            "compared with",
+            "mean [95 %, t]",
+            "the other's",
+            "difference [95 %, t]",
+            "p",
+            "p, Holm",
+            "verdict",
+        ),
+        rows,
+        ("Asked for by the study's file; Holm's correction is over this table.",),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from loram.study.across import Overall
 from loram.study.collapse import Collapse
-from loram.study.comparison import Comparison, Line, Scores, verdict
+from loram.study.comparison import Comparison, Line, Pair, Scores, verdict
 from loram.study.findings import Block, Findings
 from loram.study.report.numbers import interval, number, p_equals, rate
 from loram.study.statistics import ALPHA
@@ -59,6 +59,7 @@ def _compared(comparison: Comparison, reference: str) -> Iterable[str]:
         base = next(line for line in comparison.lines if line.label == reference)
         others = [line for line in comparison.lines if line is not base]
         yield from _sorted_out(others, base.scores, comparison, reference)
+    yield from _paired(comparison)
     yield from _led(comparison)
 
 
@@ -81,6 +82,20 @@ def _sorted_out(
     untested = by_verdict.get("not tested", [])
     if untested:
         yield f"Not tested against {reference}: {_listed(_reason(x, base) for x in untested)}."
+
+
+def _paired(comparison: Comparison) -> Iterable[str]:
+    by_verdict: dict[str, list[Pair]] = {}
+    for pair in comparison.pairs:
+        said = verdict(pair.first, pair.second.scores, comparison.better)
+        by_verdict.setdefault(said, []).append(pair)
+    for said in ("better", "worse"):
+        for first, second in by_verdict.get(said, []):
+            yield f"Pair: {_effect(first)} is significantly {said} than {second.label}."
+    for first, second in by_verdict.get(NO_DIFFERENCE, []):
+        yield f"Pair: {NO_DIFFERENCE} of {_effect(first)} from {second.label}."
+    for first, second in by_verdict.get("not tested", []):
+        yield f"Pair: {_reason(first, second.scores)} is not tested against {second.label}."
 
 
 def _led(comparison: Comparison) -> Iterable[str]:
