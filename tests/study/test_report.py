@@ -189,6 +189,18 @@ def test_a_study_at_fixed_rates_says_nothing_of_tuning_and_draws_its_training(tm
         assert titles == {"glue/mrpc, rank 8, lr 1e-4", "glue/mrpc, rank 8, lr 1e-3"}
 
 
+@pytest.mark.parametrize(
+    ("values", "better", "top"),
+    [
+        ([*[1.0] * 20, 1.1, 1.2], "low", 1.2),  # not far off: drawn as it is
+        ([*[1.0, 1.1] * 20, 50.0], "low", 1.1),
+        ([*[1.0, 1.1] * 20, 50.0], "high", float("inf")),
+    ],
+)
+def test_only_losses_far_above_the_others_are_brought_down(values, better, top):
+    assert pictures._top(values, better) == pytest.approx(top, rel=0.1)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_pairs_that_were_asked_for_are_tested_by_themselves(tmp_path):
     spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",), recipe=(1e-4,))

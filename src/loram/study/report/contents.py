@@ -169,7 +169,7 @@ def _magnitude(findings: Findings, folder: Path) -> list[Part]:
     drawn = pictures.draw_collapse(findings, folder)
     caption = (
         "every run over its learning rate, and over the magnitude its update came to; the line is "
-        "a local linear fit through all."
+        "a local linear fit through all. Losses far above the others' are drawn at the top."
     )
     found = [wide.magnitudes(findings), wide.residuals(findings)]
     shown = [

@@ -1,5 +1,6 @@
 """The pictures of a report: each as PNG and SVG, its data beside it as CSV."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from loram.study.record import Record
 from loram.study.report.lines import Axes, Line, draw_lines, slug
 from loram.study.report.numbers import rate
 from loram.study.report.words import title_of
-from loram.study.results import same_rate, score
+from loram.study.results import Better, same_rate, score
 
 __all__ = ["draw_best", "draw_collapse", "draw_losses", "draw_sensitivity", "draw_validation"]
 
@@ -211,6 +212,9 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
         data: list[tuple[object, ...]] = []
         handles: list[object] = []
         shown: list[str] = []
+        scores = [score(r.record, block.split) for r in findings.results.runs if r.task == task]
+        every = [value for value in scores if value is not None]
+        top = _top(every, block.better)
         for k, label in enumerate(labels):
             points = [
                 (run.record.lr, run.record.update, value, run.record.rank, run.record.seed)
@@ -222,7 +226,7 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
             if not points:
                 continue
             x = [[point[column] for point in points] for column in (0, 1)]
-            y = [point[2] for point in points]
+            y = [min(point[2], top) for point in points]
             colour, _ = CYCLE[k % len(CYCLE)]
             style = {"color": colour, "markersize": 4, "alpha": 0.75, "markeredgewidth": 0}
             for panel, values in zip(panels, x, strict=True):
@@ -242,8 +246,9 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
             panels[0].set_xticks(rates, [rate(lr) for lr in rates])
             panels[0].minorticks_off()
         panels[0].set_ylabel(f"{block.metric}, {block.split}", fontsize=10)
-        if block.better == "low":
-            _cut(panels[0], [row[3] for row in data])
+        if math.isfinite(top):  # the curve may leave the panel
+            margin = max(0.05 * (top - min(every)), 1e-9)
+            panels[0].set_ylim(min(every) - margin, top + margin)
         figure.suptitle(task, x=0.01, ha="left", fontsize=12)
         figure.legend(handles, shown, loc="outside right center", frameon=False, fontsize=8)
         picture = folder / f"magnitude_{slug(task)}.png"
@@ -252,8 +257,10 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
     return drawn
 
 
-def _cut(panel: object, values: Sequence[object]) -> None:
-    numbers = np.array(values, dtype=float)
-    bottom, top = float(numbers.min()), float(np.quantile(numbers, 0.95))
-    reach = max(top - bottom, 1e-9)
-    panel.set_ylim(bottom - 0.05 * reach, top + 0.1 * reach)  # pyright: ignore[reportAttributeAccessIssue]
+def _top(values: Sequence[float], better: Better) -> float:
+    """The highest value that is drawn as it is: a loss far above the others would flatten them."""
+    if better == "high":
+        return math.inf
+    bottom, most = min(values), max(values)
+    usual = float(np.quantile(values, 0.95))
+    return most if most - bottom <= 2 * (usual - bottom) else usual
