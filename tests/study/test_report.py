@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,8 +18,9 @@ import synthetic
 from typer.testing import CliRunner
 
 from loram.cli import app
+from loram.study.comparison import Scores, compare
 from loram.study.findings import find
-from loram.study.report import pictures
+from loram.study.report import pictures, words
 from loram.study.report.errors import ReportError
 from loram.study.report.pictures import draw_sensitivity
 from loram.study.report.published import PUBLISHED, published
@@ -189,16 +191,20 @@ def test_a_study_at_fixed_rates_says_nothing_of_tuning_and_draws_its_training(tm
         assert titles == {"glue/mrpc, rank 8, lr 1e-4", "glue/mrpc, rank 8, lr 1e-3"}
 
 
-@pytest.mark.parametrize(
-    ("values", "better", "top"),
-    [
-        ([*[1.0] * 20, 1.1, 1.2], "low", 1.2),  # not far off: drawn as it is
-        ([*[1.0, 1.1] * 20, 50.0], "low", 1.1),
-        ([*[1.0, 1.1] * 20, 50.0], "high", float("inf")),
-    ],
-)
-def test_only_losses_far_above_the_others_are_brought_down(values, better, top):
-    assert pictures._top(values, better) == pytest.approx(top, rel=0.1)
+def test_losses_above_that_of_the_first_step_are_brought_down(tmp_path):
+    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",), better="low")
+    worst = max(records, key=lambda each: each.test.get("loss", 0.0))
+    spoilt = worst.model_copy(update={"test": {"loss": 50.0}})
+    whole = synthetic.results(spec, records)
+    broken = synthetic.results(spec, [spoilt if each is worst else each for each in records])
+    first = max(each.losses[0] for each in records if each.losses)
+    for results in (whole, broken):
+        block = find(results, "lora").blocks[0]
+        assert pictures._highest(results, "glue/mrpc", block) == first
+    accuracies = find(synthetic.results(*synthetic.make(methods=FEW)), "lora")
+    assert pictures._highest(accuracies.results, "glue/mrpc", accuracies.blocks[0]) == math.inf
+    files = pictures.draw_collapse(find(broken, "lora"), tmp_path)
+    assert "50.0" in files[0].with_suffix(".csv").read_text()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -213,6 +219,25 @@ def test_pairs_that_were_asked_for_are_tested_by_themselves(tmp_path):
     for title in ("After tuning", "At fixed rates"):
         rows = re.findall(r"^\| (\w+) \| (\w+) \| 0", section(found, title), re.MULTILINE)
         assert rows == [("loram", "rslora"), ("rslora", "lora")]
+
+
+def test_pairs_say_what_diverged_and_what_is_missing():
+    base = {0: 0.1, 1: 0.2, 2: 0.3}
+    scores = {
+        "base": Scores(base),
+        "good": Scores({0: 1.1, 1: 1.21, 2: 1.3}, (3,)),
+        "same": Scores({0: 0.3, 1: 0.1, 2: 0.2}, (3, 4)),
+        "gone": Scores({}, (0, 1, 2)),
+    }
+    asked = [("base", "good"), ("good", "base"), ("same", "base"), ("base", "gone"), ("base", "x")]
+    said = list(words._paired(compare(scores, "base", "high", asked)))
+    assert [re.sub(r"\(-?\d[^)]*\)", "(…)", each) for each in said] == [
+        "Pair: no significant difference of same (seeds diverged: 2) (…) from base.",
+        "Pair: base (seeds of the other diverged: 1) is not tested against good.",
+        "Pair: good (seeds diverged: 1) is not tested against base.",
+        "Pair: base (the other has no results) is not tested against gone.",
+        "Pair: base (the other has no results) is not tested against x.",
+    ]
 
 
 @pytest.mark.usefixtures("undrawn")

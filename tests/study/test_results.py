@@ -125,13 +125,14 @@ def test_pairs_are_a_family_of_their_own():
     asked = [("a", "b"), ("c", "b"), ("a", "d"), ("a", "missing")]
     scores = {k: Scores(dict(enumerate(v))) for k, v in values.items()}
     found = compare(scores, "c", "high", asked)
-    assert [(p.first.label, p.second.label) for p in found.pairs] == asked[:3]
+    assert [(p.first.label, p.second.label) for p in found.pairs] == asked
     assert found.pairs[0].first.against.difference.mean == pytest.approx(0.34 / 3)
     raw = [stats.ttest_rel(values[x], values["b"]).pvalue for x in "ac"]
     least, most = sorted(raw)
     corrected = {least: 2 * least, most: max(2 * least, most)}
     assert [p.first.p for p in found.pairs[:2]] == pytest.approx([corrected[p] for p in raw])
     assert found.pairs[2].first.p is None  # one seed in common
+    assert found.pairs[3].first.p is None  # nothing of the other
     assert found._replace(pairs=()) == compare(scores, "c", "high")
 
 

@@ -35,6 +35,7 @@ def test_a_study_is_read_with_numbers_as_people_write_them():
     assert [each.label for each in study.tasks] == ["answers", "short"]
     assert [each.label for each in study.methods] == ["lora", "LoRAM + RsLoRA"]
     assert study.methods[1].settings == {"rslora": True}
+    assert parse(TEXT + "pairs:\n").pairs == ()  # the last one counts
     assert study.pairs == (("LoRAM + RsLoRA", "lora"),)
 
 

@@ -49,11 +49,11 @@ class Line(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two methods that the study asked to compare before it was run.
+    """Two methods that the study asks to compare.
 
     Attributes:
         first: compared with the second; the family is the study's pairs.
-        second: as it is.
+        second: compared with nothing.
     """
 
     first: Line
@@ -70,7 +70,7 @@ class Comparison(NamedTuple):
         leader: label of the best mean.
         behind: compared with the leader. Which one leads is seen in the data, so the family is all
             pairs of methods.
-        pairs: those that were asked for and are here.
+        pairs: in the order they were asked for in.
     """
 
     better: Better
@@ -93,8 +93,8 @@ def compare(
         methods: by label.
         reference: one of them, or nothing is compared with it.
         better: direction of the metric.
-        pairs: labels to compare besides, the first with the second; those that lack one are left
-            out.
+        pairs: labels to compare besides, the first with the second; a method that is not here has
+            no results.
     """
     plain = [_line(label, scores) for label, scores in methods.items()]
     plain.sort(key=lambda line: _order(line, better))
@@ -163,10 +163,12 @@ def _behind(lines: Sequence[Line], leader: Line) -> list[Line]:
 
 def _paired(lines: Sequence[Line], pairs: Sequence[tuple[str, str]]) -> list[Pair]:
     by_label = {line.label: line for line in lines}
-    here = [(by_label[a], by_label[b]) for a, b in pairs if a in by_label and b in by_label]
-    tests = [paired(first.scores.values, second.scores.values) for first, second in here]
+    asked = [
+        [by_label.get(label) or _line(label, Scores({})) for label in labels] for labels in pairs
+    ]
+    tests = [paired(first.scores.values, second.scores.values) for first, second in asked]
     corrected = holm([None if test is None else test.p for test in tests])
     return [
         Pair(first._replace(against=test, p=p), second)
-        for (first, second), test, p in zip(here, tests, corrected, strict=True)
+        for (first, second), test, p in zip(asked, tests, corrected, strict=True)
     ]

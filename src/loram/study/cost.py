@@ -19,7 +19,7 @@ class Cost(NamedTuple):
         tuning_seconds: of them, starts included.
         init_seconds: median of a start, calibration included.
         train_seconds: median of all steps of a run that is done.
-        peak_memory: largest of all runs, bytes.
+        peak_memory: median of all runs, bytes.
         calibration_tokens: median of a start's.
         trainable: parameters.
     """
@@ -57,7 +57,7 @@ def cost(runs: Sequence[Run], design: Design) -> Cost:
         sum(map(_taken, tuning)),
         _median(r.init_seconds for r in records),
         _median(r.train_seconds for r in done),
-        max((r.peak_memory_bytes or 0 for r in records), default=0) or None,
+        _whole(_median(r.peak_memory_bytes for r in records)),
         _whole(_median(r.calibration_tokens for r in records)),
         _whole(_median(r.trainable for r in done)),
     )

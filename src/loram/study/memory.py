@@ -15,6 +15,7 @@ def reset_peak() -> None:
     """Forget the peak so far, where the system can: on Linux, and on a GPU.
 
     What an earlier run left goes back to the system first, cycles too: it would count as in use.
+    Pages that still hold something stay, so that on a CPU peaks rise a little from run to run.
     """
     import torch
 

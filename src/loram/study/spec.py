@@ -177,6 +177,11 @@ class Spec(_Closed):
             )
         return value
 
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _no_pairs(cls, value: Any) -> Any:
+        return () if value is None else value
+
     @field_validator("pairs")
     @classmethod
     def _pairs_of_methods(

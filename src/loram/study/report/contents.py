@@ -57,8 +57,8 @@ _READING = (
     "Brackets are 95 % intervals. [95 %, t] is Student's, on which all claims rest; the "
     "bootstrap's is too narrow with few seeds (three seeds: it covers about 75 %).",
     "p is of a paired t-test over equal seeds; with six seeds or more Wilcoxon's stands beside it. "
-    "Holm's correction is over all comparisons with the reference in one table; comparisons with "
-    "the best mean are corrected over all pairs of methods.",
+    "Holm's correction is over all comparisons with the reference in one table, or over the pairs "
+    "of one; comparisons with the best mean are corrected over all pairs of methods.",
     "“No significant difference” says that these runs do not tell the methods apart, not that they "
     "are equal: with few seeds only large differences can be told.",
     "A run that diverged is a result, the worst there is. A run that failed by an error says "
@@ -169,7 +169,7 @@ def _magnitude(findings: Findings, folder: Path) -> list[Part]:
     drawn = pictures.draw_collapse(findings, folder)
     caption = (
         "every run over its learning rate, and over the magnitude its update came to; the line is "
-        "a local linear fit through all. Losses far above the others' are drawn at the top."
+        "a local linear fit through all."
     )
     found = [wide.magnitudes(findings), wide.residuals(findings)]
     shown = [

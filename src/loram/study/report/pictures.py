@@ -13,7 +13,7 @@ from loram.study.record import Record
 from loram.study.report.lines import Axes, Line, draw_lines, slug
 from loram.study.report.numbers import rate
 from loram.study.report.words import title_of
-from loram.study.results import Better, same_rate, score
+from loram.study.results import Results, same_rate, score
 
 __all__ = ["draw_best", "draw_collapse", "draw_losses", "draw_sensitivity", "draw_validation"]
 
@@ -209,12 +209,10 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
     for task, found in findings.collapses.items():
         block = next(block for block in findings.blocks if block.task == task)
         figure, panels = canvas(1, 2, size=(10.5, 4.2), sharey=True)
-        data: list[tuple[object, ...]] = []
+        data: list[tuple[str, float, float, float, int, int]] = []
         handles: list[object] = []
         shown: list[str] = []
-        scores = [score(r.record, block.split) for r in findings.results.runs if r.task == task]
-        every = [value for value in scores if value is not None]
-        top = _top(every, block.better)
+        top = _highest(findings.results, task, block)
         for k, label in enumerate(labels):
             points = [
                 (run.record.lr, run.record.update, value, run.record.rank, run.record.seed)
@@ -246,9 +244,12 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
             panels[0].set_xticks(rates, [rate(lr) for lr in rates])
             panels[0].minorticks_off()
         panels[0].set_ylabel(f"{block.metric}, {block.split}", fontsize=10)
-        if math.isfinite(top):  # the curve may leave the panel
-            margin = max(0.05 * (top - min(every)), 1e-9)
-            panels[0].set_ylim(min(every) - margin, top + margin)
+        above = [row for row in data if row[3] > top]
+        for panel, column in zip(panels, (1, 2), strict=True):
+            x = [row[column] for row in above]
+            panel.plot(x, [top] * len(x), "^", markersize=8, markerfacecolor="none", color=INK)
+        if above:
+            panels[1].set_title("△ above", loc="right", fontsize=8)
         figure.suptitle(task, x=0.01, ha="left", fontsize=12)
         figure.legend(handles, shown, loc="outside right center", frameon=False, fontsize=8)
         picture = folder / f"magnitude_{slug(task)}.png"
@@ -257,10 +258,11 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
     return drawn
 
 
-def _top(values: Sequence[float], better: Better) -> float:
-    """The highest value that is drawn as it is: a loss far above the others would flatten them."""
-    if better == "high":
+def _highest(results: Results, task: str, block: Block) -> float:
+    """The value that higher ones are drawn at: losses far above the first step's hide the rest."""
+    runs = [run.record for run in results.runs if run.task == task]
+    first = [record.losses[0] for record in runs if record.losses]
+    values = [value for each in runs if (value := score(each, block.split)) is not None]
+    if block.metric != "loss" or not first or max(first) <= min(values):
         return math.inf
-    bottom, most = min(values), max(values)
-    usual = float(np.quantile(values, 0.95))
-    return most if most - bottom <= 2 * (usual - bottom) else usual
+    return max(first)

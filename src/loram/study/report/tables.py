@@ -75,6 +75,7 @@ def pairs(block: Block, lr: float | None = None) -> Table | None:
             second.label,
             interval(first.mean),
             interval(second.mean),
+            f"{_seeds(first)}; {_seeds(second)}",
             NONE if first.against is None else interval(first.against.difference),
             p_value(None if first.against is None else first.against.p),
             p_value(first.p),
@@ -89,6 +90,7 @@ def pairs(block: Block, lr: float | None = None) -> Table | None:
             "compared with",
             "mean [95 %, t]",
             "the other's",
+            "seeds",
             "difference [95 %, t]",
             "p",
             "p, Holm",
@@ -218,7 +220,8 @@ def costs(block: Block) -> Table:
     )
     tuning = ("tuning runs", "tuning time") if block.swept else ()
     headings = ("start", "training", "peak memory", "calibration tokens", "trainable")
-    note = "Start and training: median of a run."
+    note = "Start, training and peak memory: median of a run. On a CPU the peak is the worker's: "
+    note += "some of it is heap that its earlier runs have left."
     return Table(
         title_of(block),
         ("method", *tuning, *headings),

@@ -91,11 +91,17 @@ def _paired(comparison: Comparison) -> Iterable[str]:
         by_verdict.setdefault(said, []).append(pair)
     for said in ("better", "worse"):
         for first, second in by_verdict.get(said, []):
-            yield f"Pair: {_effect(first)} is significantly {said} than {second.label}."
+            yield f"Pair: {_effect(first)} is significantly {said} than {_broken(second)}."
     for first, second in by_verdict.get(NO_DIFFERENCE, []):
-        yield f"Pair: {NO_DIFFERENCE} of {_effect(first)} from {second.label}."
+        yield f"Pair: {NO_DIFFERENCE} of {_effect(first)} from {_broken(second)}."
     for first, second in by_verdict.get("not tested", []):
         yield f"Pair: {_reason(first, second.scores)} is not tested against {second.label}."
+
+
+def _broken(line: Line) -> str:
+    """A method, with its seeds that diverged."""
+    count = len(line.scores.diverged)
+    return f"{line.label} (seeds diverged: {count})" if count else line.label
 
 
 def _led(comparison: Comparison) -> Iterable[str]:
@@ -127,14 +133,16 @@ def _led(comparison: Comparison) -> Iterable[str]:
 
 def _effect(line: Line) -> str:
     assert line.against is not None  # it has a verdict
-    return f"{line.label} ({interval(line.against.difference)}, {p_equals(line.p)})"
+    return f"{_broken(line)} ({interval(line.against.difference)}, {p_equals(line.p)})"
 
 
 def _reason(line: Line, base: Scores) -> str:
     if line.scores.diverged:
-        return f"{line.label} (seeds diverged: {len(line.scores.diverged)})"
+        return _broken(line)
     if line.mean is None:
         return f"{line.label} (no results)"
+    if not base.values:
+        return f"{line.label} (the other has no results)"
     if line.against is None:
         return f"{line.label} (no seed in common)"
     if line.against.difference.n < 2:
