@@ -248,7 +248,10 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
         for panel, column in zip(panels, (1, 2), strict=True):
             x = [row[column] for row in above]
             panel.plot(x, [top] * len(x), "^", markersize=8, markerfacecolor="none", color=INK)
-        if above:
+        if above:  # the line may leave the panel
+            bottom = min(row[3] for row in data)
+            margin = 0.05 * (top - bottom)
+            panels[0].set_ylim(bottom - margin, top + margin)
             panels[1].set_title("△ above", loc="right", fontsize=8)
         figure.suptitle(task, x=0.01, ha="left", fontsize=12)
         figure.legend(handles, shown, loc="outside right center", frameon=False, fontsize=8)
