@@ -21,6 +21,7 @@ from statistics import median
 from loram.study.job import Job
 from loram.study.plan import Plan
 from loram.study.spec import read
+from loram.study.store import Store
 from loram.study.versions import deciding
 from study_kill import write_study
 
@@ -66,9 +67,10 @@ def _round(python: str, file: Path, listed: Path, jobs: list[Job], out: Path) ->
     of_study = _seconds([python, "-m", "loram", *asked])
     of_loop = _seconds([python, "-c", LOOP, str(listed), str(loop)])
     for job in jobs:
-        record = json.loads((study / "runs" / job.key / "record.json").read_text())
+        record = Store(study).find(job.key)
         lines = (loop / job.key / "losses.jsonl").read_text().splitlines()
-        assert record["losses"] == [json.loads(line)["loss"] for line in lines]
+        assert record is not None
+        assert list(record.losses) == [json.loads(line)["loss"] for line in lines]
     print(f"  study {of_study:.1f} s, loop {of_loop:.1f} s")
     return of_study / of_loop
 
