@@ -139,36 +139,33 @@ def _order(line: Line, better: Better) -> float:
 def _against(lines: Sequence[Line], reference: str, base: Scores | None) -> list[Line]:
     if base is None:
         return list(lines)
-    tests = [
-        None if line.label == reference else paired(line.scores.values, base.values)
-        for line in lines
-    ]
-    corrected = holm([None if test is None else test.p for test in tests])
-    return [
-        line._replace(against=test, p=p)
-        for line, test, p in zip(lines, tests, corrected, strict=True)
-    ]
+    second = next(line for line in lines if line.label == reference)
+    family = _family([(line, second) for line in lines if line is not second])
+    tested = {line.label: line for line in family}
+    return [tested.get(line.label, line) for line in lines]
 
 
 def _behind(lines: Sequence[Line], leader: Line) -> list[Line]:
-    pairs = list(combinations(lines, 2))
-    tests = [paired(second.scores.values, first.scores.values) for first, second in pairs]
-    corrected = holm([None if test is None else test.p for test in tests])
-    return [
-        second._replace(against=test, p=p)
-        for (first, second), test, p in zip(pairs, tests, corrected, strict=True)
-        if first is leader
-    ]
+    pairs = [(second, first) for first, second in combinations(lines, 2)]
+    tested = zip(_family(pairs), pairs, strict=True)
+    return [line for line, (_, first) in tested if first is leader]
 
 
 def _paired(lines: Sequence[Line], pairs: Sequence[tuple[str, str]]) -> list[Pair]:
     by_label = {line.label: line for line in lines}
-    asked = [
-        [by_label.get(label) or _line(label, Scores({})) for label in labels] for labels in pairs
-    ]
-    tests = [paired(first.scores.values, second.scores.values) for first, second in asked]
+
+    def of(label: str) -> Line:
+        return by_label.get(label) or _line(label, Scores({}))
+
+    asked = [(of(first), of(second)) for first, second in pairs]
+    return [Pair(line, second) for line, (_, second) in zip(_family(asked), asked, strict=True)]
+
+
+def _family(pairs: Sequence[tuple[Line, Line]]) -> list[Line]:
+    """The first of each pair, compared with the second and corrected over all of them."""
+    tests = [paired(first.scores.values, second.scores.values) for first, second in pairs]
     corrected = holm([None if test is None else test.p for test in tests])
     return [
-        Pair(first._replace(against=test, p=p), second)
-        for (first, second), test, p in zip(asked, tests, corrected, strict=True)
+        first._replace(against=test, p=p)
+        for (first, _), test, p in zip(pairs, tests, corrected, strict=True)
     ]

@@ -1,6 +1,5 @@
 """Workers on this machine: processes that live as long as the study, and are replaced if killed."""
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -112,10 +111,6 @@ def _main(pipe: Connection, out: Path, execute: Execute) -> None:
         except (EOFError, OSError):
             return
         pipe.send(work(task.job, out, execute, clean=task.clean))
-        if not gc.get_freeze_count():
-            # Each run begins with a collection, which need not go through what imports have made.
-            gc.collect()
-            gc.freeze()
 
 
 def _die_with_parent() -> None:

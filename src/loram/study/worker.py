@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from loram.study.disk import is_full
 from loram.study.job import Job
+from loram.study.memory import leave_out_imports
 from loram.study.record import Record
 from loram.study.store import Store
 
@@ -78,6 +79,8 @@ def work(job: Job, out: Path, execute: Execute, *, clean: bool = False) -> Reply
             return Full(message)
         _note(Store(out).folder(job.key), error)
         return Failed(message)
+    finally:
+        leave_out_imports()
 
 
 def _note(folder: Path, error: Exception) -> None:

@@ -76,9 +76,7 @@ def pairs(block: Block, lr: float | None = None) -> Table | None:
             interval(first.mean),
             interval(second.mean),
             f"{_seeds(first)}; {_seeds(second)}",
-            NONE if first.against is None else interval(first.against.difference),
-            p_value(None if first.against is None else first.against.p),
-            p_value(first.p),
+            *_difference(first),
             verdict(first, second.scores, comparison.better),
         )
         for first, second in comparison.pairs
@@ -128,14 +126,20 @@ def _compared(
         test = line.against
         return (
             *own,
-            NONE if test is None else interval(test.difference),
-            p_value(None if test is None else test.p),
-            p_value(line.p),
+            *_difference(line),
             *((p_value(None if test is None else test.wilcoxon),) if signed else ()),
             verdict(line, base.scores, comparison.better),
         )
 
     return cells, headings
+
+
+def _difference(line: Line) -> tuple[str, str, str]:
+    """To what it is compared with, its p, and that corrected."""
+    test = line.against
+    if test is None:
+        return NONE, NONE, p_value(line.p)
+    return interval(test.difference), p_value(test.p), p_value(line.p)
 
 
 def _seeds(line: Line) -> str:
