@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from loram.study.collapse import Point, collapse
+from loram.study.collapse import collapse
+from loram.study.point import Point
 
 METHODS = ("a", "b", "c", "d", "e", "f")
 
@@ -17,7 +19,7 @@ def points(metric, noise: float = 0.0, seeds: int = 3) -> list[Point]:
             for _ in range(seeds):
                 update = lr**2 * 10 ** (0.6 * k + 0.05 * generator.normal())
                 value = metric(lr, update, k) + noise * generator.normal()
-                found.append(Point(label, float(lr), float(update), float(value)))
+                found.append(Point(label, 8, float(lr), float(update), float(value)))
     return found
 
 
@@ -78,7 +80,8 @@ def test_what_is_too_little_for_the_test():
     assert collapse(every[:3] + every[-3:]) is None
     assert collapse([p._replace(metric=0.5) for p in every]) is None
     two = collapse([p for p in every if p.label in "ab"])
-    assert two.by_update.low is None  # resampling two methods says nothing
+    assert two.advantage.low is None  # leaving out one of two says nothing
+    assert two.exchange is None
 
 
 def test_equal_magnitudes_and_one_rate_are_not_a_crash():
@@ -86,3 +89,32 @@ def test_equal_magnitudes_and_one_rate_are_not_a_crash():
     found = collapse(same)
     assert found.by_update.r2 <= 0
     assert np.isfinite([value for _, value in found.curve]).all()
+
+
+def four(generator, tied: bool) -> list[Point]:
+    """Four methods, each with an optimum of its own on the axis of rates; on that of magnitudes
+    one for all (tied), or each one of its own there too: neither axis is better."""
+    found = []
+    for k in range(4):
+        optimum, shift = 0.4 * generator.normal(size=2)
+        for log in np.arange(-4, -1.9, 0.25):
+            value = bump(2 * (log + 3 - optimum)) + 0.01 * generator.normal()
+            update = 10 ** (log - optimum + (0 if tied else shift))
+            found.append(Point(str(k), 8, float(10**log), float(update), float(value)))
+    return found
+
+
+def test_no_winner_is_declared_where_there_is_none():
+    generator = np.random.default_rng(1)
+    found = [collapse(four(generator, tied=False)).advantage for _ in range(60)]
+    wrong = sum(each.low > 0 or each.high < 0 for each in found)
+    assert wrong <= 8  # at 5 % more of 60 have a probability below 1 %
+
+
+def test_the_jackknife_by_hand():
+    every = points(of_update, noise=0.01, seeds=1)
+    found = collapse(every).advantage
+    without = [collapse([p for p in every if p.label != label]).advantage.r2 for label in METHODS]
+    error = np.sqrt(5 / 6 * np.sum((without - np.mean(without)) ** 2))
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 5) * error)
+    assert found.r2 == pytest.approx((found.low + found.high) / 2)

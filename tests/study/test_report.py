@@ -25,6 +25,7 @@ from loram.study.report.errors import ReportError
 from loram.study.report.pictures import draw_sensitivity
 from loram.study.report.published import PUBLISHED, published
 from loram.study.report.read import read_study
+from loram.study.report.wide import theirs
 from loram.study.report.write import parse_targets, report
 
 FEW = ("lora", "rslora", "loram")
@@ -67,7 +68,9 @@ def test_what_the_tests_bear_out_is_said_and_the_rest_too(whole):
     assert "No significant difference from lora: rslora; pissa." in after
     fixed = said.split("glue/mrpc, rank 8, all methods at 1e-4:")[1]
     assert re.search(r"Significantly better than lora: loram .*; pissa .*; rslora", fixed)
-    assert "ν[W\\_LoRA] predicts other methods' results better than the learning rate" in said
+    own = "methods' own ν[W\\_LoRA] predicts their results better than each other's (R² 0."
+    assert f"glue/mrpc: {own}" in said
+    assert re.search(r"p = 0\.\d+\); .*the learning rate.*difference 0\.\d\d \[", said)
 
 
 def test_tables_hold_what_was_found(whole):
@@ -481,6 +484,16 @@ def test_the_papers_tables_are_whole():
         assert all(len(values) == len(table.tasks) for _, _, values in table.rows)
     assert [table.table for table, _ in published(("gsm8k",))] == ["1", "4"]
     assert published(("answers",)) == []
+
+
+def test_the_papers_tables_stand_beside_its_tasks_and_metrics_not_beside_labels():
+    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",))
+    (table,) = theirs(find(synthetic.results(spec, records), "lora"))
+    assert table.headings == ("method", "rank", "mrpc")
+    elsewhere = [record.model_copy(update={"task": "answers"}) for record in records]
+    assert theirs(find(synthetic.results(spec, elsewhere), "lora")) == []
+    losses = synthetic.make(methods=FEW, tasks=("glue/mrpc",), better="low")
+    assert theirs(find(synthetic.results(*losses), "lora")) == []
 
 
 def test_the_papers_averages_of_its_table_4_are_those_of_its_cells():

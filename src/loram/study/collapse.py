@@ -5,43 +5,42 @@ smooth curve through the runs of all *other* methods predicts that method's runs
 ν[W_LoRA] and once from log lr. The share of the metric's variance that is predicted, R², says which
 of the two carries over between methods; it is below 0 where the overall mean would predict better.
 
-The curve is a local linear fit with Gaussian weights, clamped to the range of the runs it is fitted
-to. Its bandwidth is chosen for each of the two predictors by the same prediction error, so that
-neither is favoured.
+Two things can then be claimed, by two tests. That magnitude carries over at all: `exchange`. That
+it does so better than the rate: the jackknife over methods (Efron and Stein, Ann. Statist. 9, 1981)
+with Student's distribution. Without a method the others' curves change too, which a bootstrap of
+the methods' errors doesn't see.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
+from loram.study.exchange import Exchange, exchange
+from loram.study.point import Point
+from loram.study.smooth import fit, left_out, r2
 from loram.study.statistics import ALPHA
 
-__all__ = ["Collapse", "Explained", "Point", "Residual", "collapse"]
+__all__ = ["Advantage", "Collapse", "Explained", "Residual", "collapse"]
 
-_BANDWIDTHS = (0.03, 0.06, 0.12, 0.25, 0.5)  # of the predictor's range
-_NEIGHBOURS = 4  # a bandwidth reaches at least so many runs
 _FEWEST_METHODS = 4  # for bounds
 _FEWEST_RUNS = 8
-_RESAMPLES = 1000
-
-
-class Point(NamedTuple):
-    """A run that is done; `update` and `lr` are positive."""
-
-    label: str
-    lr: float
-    update: float
-    metric: float
 
 
 class Explained(NamedTuple):
-    """How well one predictor carries over; bounds by resampling methods, None below four."""
+    """How well one predictor carries over."""
+
+    r2: float
+    rmse: float
+
+
+class Advantage(NamedTuple):
+    """R² by ν[W_LoRA] minus R² by the rate; bounds by the jackknife, None below four methods."""
 
     r2: float
     low: float | None
     high: float | None
-    rmse: float
 
 
 class Residual(NamedTuple):
@@ -67,7 +66,8 @@ class Collapse(NamedTuple):
         methods: how many.
         by_update: prediction from log ν[W_LoRA].
         by_lr: prediction from log lr.
-        advantage: R² of the first minus that of the second.
+        advantage: of the first over the second.
+        exchange: whether methods' own magnitudes predict better than each other's.
         residuals: from the first, by method in the order they came.
         curve: through all runs over ν[W_LoRA], for a picture.
     """
@@ -76,7 +76,8 @@ class Collapse(NamedTuple):
     methods: int
     by_update: Explained
     by_lr: Explained
-    advantage: Explained
+    advantage: Advantage
+    exchange: Exchange | None
     residuals: tuple[Residual, ...]
     curve: tuple[tuple[float, float], ...]
 
@@ -97,79 +98,43 @@ def collapse(points: Sequence[Point]) -> Collapse | None:
     owner = np.array([labels.index(point.label) for point in points])
     update = np.log10([point.update for point in points])
     rate = np.log10([point.lr for point in points])
-    by_update, bandwidth = _left_out(update, y, owner)
-    by_lr, _ = _left_out(rate, y, owner)
+    by_update, bandwidth = left_out(update, y, owner)
+    by_lr, _ = left_out(rate, y, owner)
     grid = np.linspace(update.min(), update.max(), 100)
-    smooth = _fit(grid, update, y, bandwidth)
-    samples = _samples(len(labels))
-    variants = [_r2(y, e, owner, samples) for e in (by_update, by_lr)]
     return Collapse(
         len(points),
         len(labels),
-        _explained(variants[0], by_update),
-        _explained(variants[1], by_lr),
-        _explained(variants[0] - variants[1], by_update, by_lr),
+        _explained(y, by_update),
+        _explained(y, by_lr),
+        _advantage(r2(y, by_update) - r2(y, by_lr), update, rate, y, owner),
+        exchange(points),
         tuple(_residual(label, points, by_update) for label in labels),
-        tuple(zip((10**grid).tolist(), smooth.tolist(), strict=True)),
+        tuple(zip((10**grid).tolist(), fit(grid, update, y, bandwidth).tolist(), strict=True)),
     )
 
 
-def _fit(at: np.ndarray, x: np.ndarray, y: np.ndarray, bandwidth: float) -> np.ndarray:
-    """Local linear regression of y on x, at some points; x (n,), y (n,), at (q,) → (q,)."""
-    at = np.clip(at, x.min(), x.max())
-    offset = x[None, :] - at[:, None]
-    nearest = np.partition(np.abs(offset), min(_NEIGHBOURS, len(x)) - 1, axis=1)
-    reach = np.maximum(bandwidth, nearest[:, min(_NEIGHBOURS, len(x)) - 1])[:, None]
-    z = offset / np.maximum(reach, 1e-12)
-    weight = np.exp(-0.5 * z**2)
-    s0, s1, s2 = (np.sum(weight * z**k, axis=1) for k in range(3))
-    t0, t1 = (np.sum(weight * y * z**k, axis=1) for k in range(2))
-    determinant = s0 * s2 - s1**2
-    # All neighbours at one place leave no slope to be told: their mean.
-    flat = determinant <= 1e-9 * s0**2
-    return np.where(flat, t0 / s0, (s2 * t0 - s1 * t1) / np.where(flat, 1.0, determinant))
+def _explained(y: np.ndarray, errors: np.ndarray) -> Explained:
+    return Explained(r2(y, errors), float(np.sqrt(np.mean(errors**2))))
 
 
-def _left_out(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, float]:
-    """Errors of predicting each method from the others at the best bandwidth, and that."""
-    span = max(float(np.ptp(x)), 1e-12)
-
-    def errors(bandwidth: float) -> np.ndarray:
-        found = np.empty_like(y)
-        for method in range(owner.max() + 1):
-            own = owner == method
-            found[own] = y[own] - _fit(x[own], x[~own], y[~own], bandwidth)
-        return found
-
-    tried = {share * span: errors(share * span) for share in _BANDWIDTHS}
-    chosen = min(tried, key=lambda bandwidth: float(np.sum(tried[bandwidth] ** 2)))
-    return tried[chosen], chosen
-
-
-def _samples(methods: int) -> np.ndarray:
-    """How often each method counts, (1 + resamples, methods); first as it is."""
-    count = _RESAMPLES if methods >= _FEWEST_METHODS else 0
-    generator = np.random.default_rng(0)
-    drawn = generator.multinomial(methods, np.full(methods, 1 / methods), size=count)
-    return np.vstack([np.ones(methods), drawn])
-
-
-def _r2(y: np.ndarray, errors: np.ndarray, owner: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    weight = samples[:, owner]
-    mean = (weight @ y) / weight.sum(axis=1)
-    total = (weight * (y[None, :] - mean[:, None]) ** 2).sum(axis=1)
-    return 1 - (weight @ errors**2) / np.where(total > 0, total, np.nan)
-
-
-def _explained(r2: np.ndarray, errors: np.ndarray, other: np.ndarray | None = None) -> Explained:
-    rmse = float(np.sqrt(np.mean(errors**2)))
-    if other is not None:
-        rmse -= float(np.sqrt(np.mean(other**2)))
-    drawn = r2[1:][np.isfinite(r2[1:])]
-    if len(drawn) == 0:
-        return Explained(float(r2[0]), None, None, rmse)
-    low, high = np.percentile(drawn, [50 * ALPHA, 100 - 50 * ALPHA])
-    return Explained(float(r2[0]), float(low), float(high), rmse)
+def _advantage(
+    found: float, update: np.ndarray, rate: np.ndarray, y: np.ndarray, owner: np.ndarray
+) -> Advantage:
+    methods = np.unique(owner)
+    without: list[float] = []
+    for method in methods if len(methods) >= _FEWEST_METHODS else ():
+        kept = owner != method
+        if np.ptp(y[kept]) == 0:
+            return Advantage(found, None, None)
+        errors = (left_out(x[kept], y[kept], owner[kept])[0] for x in (update, rate))
+        by_update, by_lr = (r2(y[kept], each) for each in errors)
+        without.append(by_update - by_lr)
+    if not without:
+        return Advantage(found, None, None)
+    n = len(without)
+    error = float(np.sqrt((n - 1) * np.var(without)))
+    reach = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * error
+    return Advantage(found, found - reach, found + reach)
 
 
 def _residual(label: str, points: Sequence[Point], errors: np.ndarray) -> Residual:

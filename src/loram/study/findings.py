@@ -7,13 +7,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from loram.study.across import Overall, TaskScores, overall
-from loram.study.collapse import Collapse, Point, collapse
+from loram.study.collapse import Collapse, collapse
 from loram.study.comparison import Comparison, Scores, compare
 from loram.study.cost import Cost, Reached, cost, reached, reference_target
+from loram.study.point import Point
 from loram.study.record import Record
 from loram.study.results import Better, Results, Run, same_rate, score
 from loram.study.select import Rate, Tuned, scores_at, tuned
 from loram.study.sensitivity import Slope, Width, slope_over_ranks, width
+from loram.study.statistics import holm
 
 __all__ = ["Block", "Findings", "Targets", "find"]
 
@@ -86,7 +88,7 @@ class Findings:
         blocks: by task and rank.
         over_tasks: at the best rates, by rank; ranks with two tasks or more.
         over_tasks_fixed: at fixed rates, by rank and rate.
-        collapses: by task; all ranks together.
+        collapses: by task; all ranks together. Their p are corrected by Holm over tasks.
         slopes: of the best rate over rank, by task and method.
     """
 
@@ -154,7 +156,13 @@ def find(
         if (found := collapse(_points(results, task))) is not None
     }
     return Findings(
-        results, reference, blocks, tuned_over, fixed_over, collapses, _slopes(results, blocks)
+        results,
+        reference,
+        blocks,
+        tuned_over,
+        fixed_over,
+        _corrected(collapses),
+        _slopes(results, blocks),
     )
 
 
@@ -266,7 +274,17 @@ def _points(results: Results, task: str) -> list[Point]:
     for label, own, record, _ in results.runs:
         value = score(record, split)
         if own == task and value is not None and record.update:
-            found.append(Point(label, record.lr, record.update, value))
+            found.append(Point(label, record.rank, record.lr, record.update, value))
+    return found
+
+
+def _corrected(collapses: Mapping[str, Collapse]) -> dict[str, Collapse]:
+    """Tests of exchanged magnitudes, by Holm over tasks."""
+    found = dict(collapses)
+    raw = [each.exchange and each.exchange.p for each in collapses.values()]
+    for (task, each), p in zip(collapses.items(), holm(raw), strict=True):
+        if each.exchange is not None and p is not None:
+            found[task] = each._replace(exchange=each.exchange._replace(p=p))
     return found
 
 

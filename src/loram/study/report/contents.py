@@ -54,8 +54,9 @@ _TUNED = (
     "reported is another split at that rate, over all seeds."
 )
 _READING = (
-    "Brackets are 95 % intervals. [95 %, t] is Student's, on which all claims rest; the "
-    "bootstrap's is too narrow with few seeds (three seeds: it covers about 75 %).",
+    "Brackets are 95 % intervals. [95 %, t] is Student's, on which claims about methods rest. The "
+    "bootstrap's, those of mean ranks, scores and slopes among them, are too narrow with few seeds "
+    "(three seeds: they cover about 75 %).",
     "p is of a paired t-test over equal seeds; with six seeds or more Wilcoxon's stands beside it. "
     "Holm's correction is over all comparisons with the reference in one table, or over the pairs "
     "of one; comparisons with the best mean are corrected over all pairs of methods.",

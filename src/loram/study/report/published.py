@@ -4,6 +4,7 @@ They are of other models, data and steps, each at one fixed learning rate: never
 always labelled as theirs.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 __all__ = ["PUBLISHED", "Published", "published"]
@@ -156,11 +157,11 @@ _TABLE_4 = Published(
 PUBLISHED = (_TABLE_1, _TABLE_2, _TABLE_4)
 
 
-def published(tasks: tuple[str, ...]) -> list[tuple[Published, tuple[int, ...]]]:
+def published(tasks: Iterable[str]) -> list[tuple[Published, tuple[int, ...]]]:
     """Tables of the paper with some of these tasks, and which of the columns those are.
 
     Args:
-        tasks: as a study names them; `glue/mrpc` is the paper's MRPC.
+        tasks: of `loram tasks`; `glue/mrpc` is the paper's MRPC.
     """
     names = {task.rsplit("/", 1)[-1].lower().replace("-", "") for task in tasks}
     found = [

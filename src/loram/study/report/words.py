@@ -191,17 +191,25 @@ def _over(overall: Overall, reference: str) -> Iterable[str]:
 
 
 def _collapsed(task: str, found: Collapse) -> str:
-    low, high = found.advantage.low, found.advantage.high
-    shares = f"R² {found.by_update.r2:.2f} and {found.by_lr.r2:.2f}"
-    if low is None or high is None:
-        said = f"too few methods to tell which carries over better ({shares})"
-    elif low > 0 and found.advantage.r2 > _TELLING:
-        said = f"ν[W_LoRA] predicts other methods' results better than the learning rate ({shares})"
-    elif high < 0 and found.advantage.r2 < -_TELLING:
-        said = f"the learning rate predicts other methods' results better than ν[W_LoRA] ({shares})"
+    r2, low, high = found.advantage
+    true, rate = f"R² {found.by_update.r2:.2f}", f"R² {found.by_lr.r2:.2f}"
+    if found.exchange is None or low is None or high is None:
+        return (
+            f"{task}: too few methods to tell whether ν[W_LoRA] ({true}) or the learning rate "
+            f"({rate}) carries over between them."
+        )
+    against = f"{true}, exchanged {found.exchange.r2:.2f}, {p_equals(found.exchange.p)}"
+    if found.exchange.p < ALPHA:
+        said = f"methods' own ν[W_LoRA] predicts their results better than each other's ({against})"
     else:
-        said = f"{NO_DIFFERENCE} between ν[W_LoRA] and the learning rate as predictors ({shares})"
-    return f"{task}: {said}."
+        said = f"{NO_DIFFERENCE} between methods' own ν[W_LoRA] and each other's ({against})"
+    if low > 0 and r2 > _TELLING:
+        beside = f"and better than the learning rate ({rate}"
+    elif high < 0 and r2 < -_TELLING:
+        beside = f"and the learning rate predicts them better than it does ({rate}"
+    else:
+        beside = f"{NO_DIFFERENCE} from the learning rate as a predictor ({rate}"
+    return f"{task}: {said}; {beside}, difference {r2:.2f} [{low:.2f}, {high:.2f}])."
 
 
 def _listed(names: Iterable[str]) -> str:
