@@ -1,9 +1,12 @@
 """A run that `torchrun` starts in two processes is the run of one; kills and divergence too."""
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ import torch
 from rich.console import Console
 
 from loram.study.compare import compare
-from loram.train import RunError, TrainSettings, run
+from loram.study.errors import StudyError
+from loram.train import DivergedError, RunError, TrainSettings, run
 
 TORCHRUN = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
 
@@ -110,7 +114,59 @@ def test_a_launched_run_that_diverges_is_a_result(tiny_model, sums, tmp_path):
     assert record["status"] == "diverged"
 
 
+def test_word_of_divergence_is_left_by_whichever_process_comes_to_it(
+    tiny_model, sums, tmp_path, monkeypatch
+):
+    """A launcher may kill the first process as soon as another one ends."""
+    module = sys.modules["loram.train.run"]
+
+    def diverge(*_):
+        raise DivergedError("the loss is nan", 3)
+
+    monkeypatch.setattr(module, "_run", diverge)
+    monkeypatch.setattr(module, "first", lambda: False)
+    with pytest.raises(DivergedError):
+        run(settings_of(tiny_model, sums), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "diverged.json").read_text())["step"] == 3
+    assert {each.name for each in (tmp_path / "out").iterdir()} == {
+        "settings.json",
+        "diverged.json",
+    }
+
+
 def test_a_launcher_that_is_none_is_named(tiny_model, sums, tmp_path):
-    (record,) = studied(tiny_model, sums, tmp_path / "out", "launch: no-such-launcher")
-    assert record["status"] == "failed"
-    assert "can't start no-such-launcher" in record["error"]
+    with pytest.raises(StudyError, match="there is no command 'no-such-launcher' here"):
+        studied(tiny_model, sums, tmp_path / "out", "launch: no-such-launcher")
+
+
+ORPHAN = """
+import os, sys
+from loram.study.launched import _die_with
+print("started", flush=True)
+_die_with(sys.argv[1])
+"""
+
+
+def test_a_launched_process_ends_with_its_worker_even_where_that_stays_a_zombie(tmp_path):
+    held = tmp_path / "held"
+    held.touch()
+    worker = os.fork()
+    if worker == 0:  # never asked for until the end: a zombie
+        file = held.open("rb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (tmp_path / "locked").touch()
+        time.sleep(60)
+        os._exit(0)
+    try:
+        while not (tmp_path / "locked").exists():
+            time.sleep(0.01)
+        words = [sys.executable, "-c", ORPHAN, str(held)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"started\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            os.kill(worker, signal.SIGKILL)
+            assert process.wait(10) == 1
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)

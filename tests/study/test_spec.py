@@ -35,7 +35,7 @@ def test_a_study_is_read_with_numbers_as_people_write_them():
     assert [each.label for each in study.tasks] == ["answers", "short"]
     assert [each.label for each in study.methods] == ["lora", "LoRAM + RsLoRA"]
     assert study.methods[1].settings == {"rslora": True}
-    assert parse(TEXT + "pairs:\n").pairs == ()  # the last one counts
+    assert parse(TEXT.replace("pairs: [[LoRAM + RsLoRA, lora]]", "pairs:")).pairs == ()
     assert study.pairs == (("LoRAM + RsLoRA", "lora"),)
 
 
@@ -131,7 +131,7 @@ def test_tuning_needs_validation_examples_and_fixed_rates_do_not():
 
 def test_layers_that_a_model_here_does_not_have_are_named(tmp_path):
     save_file(
-        {"model.layers.0.self_attn.q_proj.weight": torch.ones(2, 2)}, tmp_path / "m.safetensors"
+        {"model.layers.0.self_attn.q_proj.weight": torch.ones(8, 8)}, tmp_path / "m.safetensors"
     )
     base = {"model": str(tmp_path), "validation_size": 4}
     assert problems(spec(base=base | {"target_modules": "q_proj, self_attn.q_proj"})) == []
@@ -160,6 +160,72 @@ def test_a_batch_that_the_processes_of_a_launcher_can_not_share(launch):
     (line,) = problems(spec(base=base | {"batch_size": 6}, launch=launch))
     assert line == "batch_size: expected a multiple of the 4 processes of `launch`, got 6"
     assert problems(spec(base=base | {"batch_size": 6}, launch="accelerate launch")) == []
+
+
+def test_a_launcher_that_is_not_here_is_a_problem():
+    base = {"model": "none", "validation_size": 4}
+    (line,) = problems(spec(base=base, launch="no-such-launcher --x"))
+    assert line.startswith("launch: there is no command 'no-such-launcher' here: expected")
+    (line,) = problems(spec(base=base, launch="torchrun 'x"))
+    assert line.startswith("launch: No closing quotation")
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "said"),
+    [
+        (
+            "humaneval",
+            {"run_generated_code": True},
+            "humaneval has no training set: expected --data FOLDER",
+        ),
+        ("math_word/svamp", {}, "expected --data FOLDER with SVAMP_test.jsonl"),
+        ("answers", {"data": "runs/not/there"}, "there is no runs/not/there"),
+        ("answers", {"data": "nope.csv"}, "there is no nope.csv"),
+        ("glue/cola", {"data": "HERE"}, "line 1: expected an object with sentence, and label"),
+        ("answers", {"data": "HERE", "train_size": 10**6}, "ask for fewer"),
+    ],
+)
+def test_data_that_a_run_could_not_read_is_a_problem(sums, task, settings, said):
+    given = {key: str(sums) if value == "HERE" else value for key, value in settings.items()}
+    base = {"model": "none", "held_out_size": 4, "validation_size": 4}
+    lines = problems(spec(base=base, tasks=[{"task": task, **given}]))
+    assert len(lines) == 1
+    assert "data: " in lines[0]
+    assert said in lines[0]
+
+
+def test_data_that_a_run_can_read_and_names_of_the_hub_are_none(sums):
+    base = {"model": "none", "held_out_size": 4, "validation_size": 4}
+    tasks = ["answers", "gsm8k", {"task": "answers", "label": "own", "data": str(sums)}]
+    hub = {"task": "answers", "label": "hub", "data": "someone/some.data"}
+    assert problems(spec(base=base, tasks=[*tasks, hub])) == []
+
+
+def test_a_rank_above_a_layer_is_a_problem_of_methods_that_start_from_weights(tmp_path):
+    weights = {
+        "layers.0.q_proj.weight": torch.ones(6, 6),
+        "layers.0.k_proj.weight": torch.ones(2, 6),
+        "layers.0.norm.weight": torch.ones(6),
+    }
+    save_file(weights, tmp_path / "m.safetensors")
+    base = {"model": str(tmp_path), "validation_size": 4, "target_modules": "q_proj,k_proj"}
+    study = spec(base=base, methods=["lora", "loram", "pissa"], ranks=[2, 4])
+    (line,) = problems(study)
+    said = "method loram, pissa, ranks: expected at most 2, the smaller side of layers.0.k_proj"
+    assert line.startswith(said)
+    only = base | {"target_modules": "q_proj"}
+    assert problems(spec(base=only, methods=["loram"], ranks=[2, 6])) == []
+    assert problems(spec(base=base, methods=["lora"], ranks=[4])) == []
+
+
+def test_a_key_that_comes_twice_and_a_date_that_is_none_are_no_yaml():
+    with pytest.raises(StudyError, match="found 'ranks' twice"):
+        parse(TEXT + "ranks: [16]\n")
+    with pytest.raises(StudyError, match="expected YAML"):
+        parse(TEXT.replace("name: rates", "name: 2024-99-99"))
+    merged = "x: &x {a: 1}\ny: {<<: *x, a: 2}\n"
+    with pytest.raises(StudyError, match=r"\n  x: .*\n  y: "):  # YAML, but no study
+        parse(TEXT + merged)
 
 
 def test_a_problem_of_one_pair_names_the_pair():

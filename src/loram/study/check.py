@@ -9,9 +9,14 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from loram.checkpoints import CheckpointError, entries, weight_files
-from loram.study.launched import processes
+from loram.methods import METHODS, Method
+from loram.study.launched import problem, processes
 from loram.study.settings import AXES, fields
 from loram.study.spec import Entry, MethodEntry, Spec, TaskEntry
+from loram.tasks.errors import DataError
+from loram.tasks.table import TASKS
+from loram.tasks.task import Request
+from loram.train.answering import request_of
 from loram.train.model import EMBEDDED, resolve
 from loram.train.settings import TrainSettings
 
@@ -28,13 +33,16 @@ class _Problem(NamedTuple):
 def problems(spec: Spec) -> list[str]:
     """One line for each problem, naming the runs that have it; empty if the study can be run."""
     lines = list(_misplaced(spec))
+    launcher = None if spec.launch is None else problem(spec.launch)
+    if launcher is not None:
+        lines.append(f"launch: {launcher}")
     having: dict[_Problem, set[tuple[str, str]]] = {}
     for task in spec.tasks:
         for method in spec.methods:
-            for problem in _of(spec, task, method):
-                having.setdefault(problem, set()).add((task.label, method.label))
-    for problem, pairs in having.items():
-        lines.append(f"{_where(spec, pairs)}{problem.name}: {problem.message}")
+            for found in _of(spec, task, method):
+                having.setdefault(found, set()).add((task.label, method.label))
+    for found, pairs in having.items():
+        lines.append(f"{_where(spec, pairs)}{found.name}: {found.message}")
     return lines
 
 
@@ -68,7 +76,8 @@ def _of(spec: Spec, task: TaskEntry, method: MethodEntry) -> Iterator[_Problem]:
             "expected at least 1: a learning rate is tuned on validation examples",
         )
     if settings is not None:
-        yield from _of_model(settings)
+        yield from _of_model(settings, spec.ranks)
+        yield from _of_data(settings)
         count = None if spec.launch is None else processes(spec.launch)
         if count and settings.batch_size % count:
             yield _Problem(
@@ -78,7 +87,26 @@ def _of(spec: Spec, task: TaskEntry, method: MethodEntry) -> Iterator[_Problem]:
             )
 
 
-def _of_model(settings: TrainSettings) -> Iterator[_Problem]:
+def _of_data(settings: TrainSettings) -> Iterator[_Problem]:
+    """What is wrong with data that is on this machine: read as a run would."""
+    task = TASKS[settings.task]
+    here = settings.data is not None and Path(settings.data).exists()
+    if here or (settings.data is None and task.source is None):
+        message = _read(settings.task, request_of(settings))
+        if message is not None:
+            yield _Problem("data", message)
+
+
+@cache
+def _read(task: str, request: Request) -> str | None:
+    try:
+        TASKS[task].load(request)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _of_model(settings: TrainSettings, ranks: tuple[int, ...]) -> Iterator[_Problem]:
     """What can be told of a model that is on this machine without loading it."""
     name = settings.model
     missing = EMBEDDED[name].available() if name in EMBEDDED else None
@@ -90,21 +118,49 @@ def _of_model(settings: TrainSettings) -> Iterator[_Problem]:
         except CheckpointError as error:
             yield _Problem("model", str(error))
             return
-        for target in (each.strip() for each in settings.target_modules.split(",")):
-            if not any(f".{layer}".endswith(f".{target}") for layer in layers):
+        targets = [each.strip() for each in settings.target_modules.split(",")]
+        for target in targets:
+            if not any(_is(layer, target) for layer in layers):
                 last = sorted({layer.rsplit(".", 1)[-1] for layer in layers})
                 near = get_close_matches(target, last, n=3, cutoff=0.3) or last
                 yield _Problem(
                     "target_modules",
                     f"no layer of {name} is called {target!r}: there are {', '.join(near)}",
                 )
+        sides = {
+            layer: min(shape)
+            for layer, shape in layers.items()
+            if any(_is(layer, target) for target in targets)
+        }
+        # Plain LoRA takes any rank; what starts from the weights, or a basis, has no more to give.
+        if sides and _bounded(METHODS[settings.method]):
+            layer = min(sides, key=lambda each: sides[each])
+            if max(ranks) > sides[layer]:
+                yield _Problem(
+                    "ranks",
+                    f"expected at most {sides[layer]}, the smaller side of {layer}, got "
+                    f"{max(ranks)}",
+                )
+
+
+def _is(layer: str, target: str) -> bool:
+    return f".{layer}".endswith(f".{target}")
+
+
+def _bounded(method: Method) -> bool:
+    """Whether a rank above a weight's smaller side is refused, or quietly made that side."""
+    return method.by == "loram" or method.base == "rewritten"
 
 
 @cache
-def _layers(folder: str) -> frozenset[str]:
-    """Modules of a checkpoint that have a weight."""
-    names = (entry.name for file in weight_files(Path(folder)) for entry in entries(file))
-    return frozenset(name.removesuffix(".weight") for name in names if name.endswith(".weight"))
+def _layers(folder: str) -> dict[str, tuple[int, ...]]:
+    """Modules of a checkpoint that have a weight, and its shape."""
+    found = (entry for file in weight_files(Path(folder)) for entry in entries(file))
+    return {
+        entry.name.removesuffix(".weight"): entry.shape
+        for entry in found
+        if entry.name.endswith(".weight")
+    }
 
 
 def _problem(error: Any, task: Entry, method: Entry) -> _Problem:
@@ -135,5 +191,6 @@ def _where(spec: Spec, pairs: set[tuple[str, str]]) -> str:
 
 
 def _is_path(value: str) -> bool:
-    """Whether a name can only be a file's or a folder's, not a hub id's."""
-    return value.startswith(("/", "./", "../", "~")) or value.endswith((".jsonl", ".json"))
+    """Whether a name can only be a file's or a folder's, not a hub id's, which is `NAME/NAME`."""
+    starts, ends = ("/", "./", "../", "~"), (".jsonl", ".json", ".csv", ".parquet", ".zip")
+    return value.startswith(starts) or value.endswith(ends) or value.count("/") > 1

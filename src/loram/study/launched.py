@@ -4,22 +4,24 @@
 `loram.train.run`, whose first process leaves the results in the folder.
 """
 
+import fcntl
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from loram.study.job import Job
 
-__all__ = ["launch", "main", "processes"]
+__all__ = ["launch", "main", "problem", "processes"]
 
 _ASKED = "LORAM_LAUNCHED"  # the variable that tells the processes what to run
+_EXPECTED = "expected `launch` to be a launcher, such as `accelerate launch --num_processes 4`"
 _SHOWN = 6000  # characters of what they said, in an error
 
 
@@ -38,24 +40,43 @@ def launch(command: str, job: Job, folder: Path) -> None:
     Raises:
         LaunchError: there is neither a result nor a divergence.
     """
-    asked = {"settings": dict(job.settings), "threads": job.threads, "worker": os.getpid()}
     words = [*shlex.split(command), "-m", "loram.study.launched", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), _ASKED: json.dumps(asked)}
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile(prefix="loram-") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        asked = {"settings": dict(job.settings), "threads": job.threads, "alive": alive.name}
+        environment = {
+            **os.environ,
+            "PATH": _path(),
+            "OMP_NUM_THREADS": str(job.threads),
+            _ASKED: json.dumps(asked),
+        }
         try:
             done = subprocess.run(
                 words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         except OSError as error:
-            raise LaunchError(
-                f"can't start {words[0]} ({error}): expected `launch` to be a launcher, such as "
-                "`accelerate launch --num_processes 4`"
-            ) from error
+            raise LaunchError(f"can't start {words[0]} ({error}): {_EXPECTED}") from error
         if any((folder / name).exists() for name in ("results.json", "diverged.json")):
             return
         log.seek(0)
         said = log.read().decode(errors="replace")[-_SHOWN:]
     raise LaunchError(f"{command} ended with code {done.returncode} and no results:\n{said}")
+
+
+def problem(command: str) -> str | None:
+    """What is wrong with a launcher before it is started, if anything."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        return f"{error} in {command!r}: {_EXPECTED}"
+    if not words or shutil.which(words[0], path=_path()) is None:
+        return f"there is no command {' '.join(words[:1])!r} here: {_EXPECTED}"
+    return None
+
+
+def _path() -> str:
+    """Where commands are looked for: beside this Python first, whose environment need not be on."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def processes(command: str) -> int | None:
@@ -72,19 +93,20 @@ def main() -> None:
 
     folder = Path(sys.argv[1])
     asked = json.loads(os.environ[_ASKED])
-    threading.Thread(target=_die_with, args=(asked["worker"],), daemon=True).start()
+    threading.Thread(target=_die_with, args=(asked["alive"],), daemon=True).start()
     prepare_process(asked["threads"])
     run(TrainSettings.model_validate(asked["settings"]), folder, before=False)
 
 
-def _die_with(worker: int) -> None:
+def _die_with(alive: str) -> None:
     """A worker that was killed has lost its lock: nobody else may write in its folder."""
-    while True:
-        try:
-            os.kill(worker, 0)
-        except ProcessLookupError:
-            os._exit(1)
-        time.sleep(0.5)
+    try:
+        with open(alive, "rb") as file:
+            # The kernel takes the lock from the dead, zombies included.
+            fcntl.flock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return  # another machine
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ def parse(text: str, where: str = "study") -> Spec:
     """
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none
         raise StudyError(f"{where}: expected YAML ({error})") from error
     if not isinstance(value, dict):
         raise StudyError(f"{where}: expected a mapping with name, tasks, methods, ranks, seeds")
@@ -263,8 +263,20 @@ def _lines(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: 1e-5 is a number, which YAML 1.1 takes for a string."""
+    """Numbers as in YAML 1.2, where 1e-5 is one, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: list[str] = [key.value for key, _ in node.value if key.tag != _MERGE]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"found {twice!r} twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {
