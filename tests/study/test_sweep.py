@@ -89,7 +89,7 @@ def test_ties_go_to_the_lower_rate_and_nothing_broken_wins(scores, expected):
     assert best(scores) == expected
 
 
-def test_one_diverged_tuning_seed_rules_a_rate_out_and_a_failed_one_does_not():
+def test_a_diverged_or_failed_tuning_seed_rules_a_rate_out():
     sweep = Sweep(("a",), range(0, 3), 0, (0, 1), (0, 1))
     scores = {0: 1.0, 1: 5.0, 2: 3.0}
 
@@ -101,7 +101,17 @@ def test_one_diverged_tuning_seed_rules_a_rate_out_and_a_failed_one_does_not():
         return Outcome(scores[ask.k])
 
     state, _, _ = run_all(sweep, outcome)
-    assert state.best == {"a": 2}
+    assert state.best == {"a": 0}
+
+
+def test_where_a_seed_fails_at_every_rate_the_others_decide():
+    sweep = Sweep(("a",), range(0, 3), 0, (0, 1), (0, 1))
+
+    def outcome(ask):
+        return Outcome(None if ask.seed == 1 else {0: 1.0, 1: 5.0, 2: 3.0}[ask.k])
+
+    state, _, _ = run_all(sweep, outcome)
+    assert state.best == {"a": 1}
 
 
 def test_a_method_all_of_whose_runs_failed_has_no_best_and_stops_nobody():

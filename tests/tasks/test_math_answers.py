@@ -14,6 +14,7 @@ from loram.tasks.math_answers import boxed, equivalent, math_flexible, math_matc
         (r"\boxed{1} and \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\text{a {b} c}} }", r"\text{a {b} c}"),
         (r"\fbox{3}", "3"),
+        (r"\boxed{1} i.e. \fbox{2}", "1"),
         (r"\boxed {3}", "3"),
         (r"$\boxed 7$ and so on", "7"),
         (r"\boxed{}", ""),

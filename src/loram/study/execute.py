@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loram.study.errors import StudyError
 from loram.study.job import Job
 from loram.study.launched import launch
 from loram.study.memory import peak, reset_peak
 from loram.study.record import Judged, Record, Status
+from loram.study.versions import deciding
 
 __all__ = ["execute", "prepare_process", "record", "tidy"]
 
@@ -22,11 +24,13 @@ def execute(job: Job, folder: Path) -> Record:
     """Run, or go on with, the job in its folder.
 
     Raises:
+        StudyError: this worker's libraries or device are not those of the run's key.
         Exception: whatever the run raises, divergence apart, which is a result.
     """
     from loram.train.run import DivergedError, run
     from loram.train.settings import TrainSettings
 
+    _same_machine(job)
     prepare_process(job.threads)
     reset_peak()
     began = time.perf_counter()
@@ -38,6 +42,20 @@ def execute(job: Job, folder: Path) -> Record:
     except DivergedError as error:
         return record(job, "diverged", error=str(error), wall_seconds=time.perf_counter() - began)
     return _done(job, folder, results, time.perf_counter() - began)
+
+
+def _same_machine(job: Job) -> None:
+    """A record under the key of other libraries or another device would be taken for theirs."""
+    here = deciding()
+    other = [name for name, value in here.items() if job.versions.get(name) != value]
+    if other:
+        wanted, found = (
+            ", ".join(f"{name} {each.get(name)}" for name in other) for each in (job.versions, here)
+        )
+        raise StudyError(
+            f"expected a worker with {wanted}, as where the study was started, got {found}: start "
+            "the study on a machine like its workers"
+        )
 
 
 def prepare_process(threads: int) -> None:

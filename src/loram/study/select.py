@@ -57,12 +57,15 @@ def best(rates: Iterable[Rate], better: Better) -> Rate | None:
     """The rate of the best mean; ties go to the lower one.
 
     A rate at which any tuning seed diverged is never chosen: divergence is the worst result there
-    is. None if that leaves nothing.
+    is. Nor is one that lacks a seed that another rate has: its mean is of other runs. None if that
+    leaves nothing.
     """
     chosen: Rate | None = None
     top = -np.inf
-    for rate in sorted(rates):
-        if rate.diverged or rate.validation is None:
+    tried = sorted(rates)
+    most = max((rate.done + rate.diverged for rate in tried), default=0)
+    for rate in tried:
+        if rate.diverged or rate.validation is None or rate.done < most:
             continue
         if sign(better) * rate.validation > top:
             chosen, top = rate, sign(better) * rate.validation

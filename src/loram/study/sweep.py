@@ -126,18 +126,20 @@ def advance(sweep: Sweep, look: Look) -> State:
 
 
 def _means(sweep: Sweep, method: str, points: range, look: Look) -> dict[int, float]:
-    """Mean score by k over the tuning seeds that did not fail."""
-    means: dict[int, float] = {}
+    """Mean score by k over the tuning seeds, of the rates at which fewest failed.
+
+    A mean without the seed that does worst everywhere is no better rate.
+    """
+    found: dict[int, list[float]] = {}
     for k in points:
         outcomes = [look(Ask(method, k, seed)) for seed in sweep.tuning_seeds]
-        scores = [
+        found[k] = [
             -inf if isnan(each.score) else each.score
             for each in outcomes
             if each is not None and each.score is not None
         ]
-        if scores:
-            means[k] = fmean(scores)
-    return means
+    most = max(map(len, found.values()))
+    return {k: fmean(scores) for k, scores in found.items() if len(scores) == most > 0}
 
 
 def _edge(k: int | None, points: range) -> Edge | None:

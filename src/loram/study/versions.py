@@ -2,7 +2,8 @@
 
 __all__ = ["deciding"]
 
-# Python and accelerate leave the numbers alone.
+# Python leaves the numbers alone. Accelerate draws the random order of a run that is not ordered by
+# length; it is not in the keys that are published, but a record says its version.
 _DECIDE = ("loram", "torch", "transformers", "peft")
 
 

@@ -10,7 +10,8 @@ import re
 
 __all__ = ["boxed", "equivalent", "math_flexible", "math_match", "normalised"]
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed (?=[^{\s])")
+_BOXED = re.compile(r"\\boxed\s*(?=\{)|\\boxed (?=[^{\s])")
+_FBOX = re.compile(r"\\fbox\s*(?=\{)")
 _SAID = re.compile(r"the answer is:?", re.IGNORECASE)
 _BEFORE_UNITS = (
     ("\n", ""),
@@ -34,11 +35,12 @@ class _Unreadable(ValueError):
 
 
 def boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}` or `\fbox{…}`, or after `\boxed ` up to a dollar sign.
+    r"""What stands in the last `\boxed{…}`, or after `\boxed ` up to a dollar sign.
 
-    None if there is none, or if its braces don't close.
+    Where there is no box of that name, in the last `\fbox{…}`. None if there is none, or if its
+    braces don't close.
     """
-    found = [*_BOX.finditer(text)]
+    found = [*_BOXED.finditer(text)] or [*_FBOX.finditer(text)]
     if not found:
         return None
     rest = text[found[-1].end() :]

@@ -1,6 +1,7 @@
 """The folder of a run: opened once, read and written whole."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -70,8 +71,13 @@ def open_folder(settings: BaseModel, out: Path) -> dict[str, Any] | None:
 
 
 def mark_diverged(out: Path, error: DivergedError) -> None:
-    """Leave word that the run diverged: repeated, it is not trained again."""
-    write_json(out / _DIVERGED, {"step": error.step, "message": str(error)})
+    """Leave word that the run diverged: repeated, it is not trained again.
+
+    Any process of the run may call this, and several at once.
+    """
+    mine = out / f".{os.getpid()}.{_DIVERGED}"
+    write_json(mine, {"step": error.step, "message": str(error)})
+    os.replace(mine, out / _DIVERGED)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 

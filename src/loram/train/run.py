@@ -103,7 +103,8 @@ def run(
         with own_folder(out) as own:
             return _run(settings, out, own, before, stage if first() else silent)
     except DivergedError as error:
-        if first():
+        # Whoever ends first: a launcher may kill the others before they come to it.
+        if out.is_dir():
             mark_diverged(out, error)
         raise
 
