@@ -240,8 +240,9 @@ def draw_collapse(findings: Findings, folder: Path) -> list[Path]:
             panel.set_xlabel(mathtext(name), fontsize=10)
             panel.set_title(f"others predicted: R² = {share.r2:.2f}", loc="left", fontsize=10)
         rates = sorted({run.record.lr for run in findings.results.runs if run.task == task})
-        if len(rates) <= _FEW:  # the usual ticks of a decade would run into one another
-            panels[0].set_xticks(rates, [rate(lr) for lr in rates])
+        decades = math.floor(math.log10(rates[-1])) - math.ceil(math.log10(rates[0]))
+        if len(rates) <= _FEW or decades < 1:  # the usual ticks would run into one another
+            panels[0].set_xticks(rates, [rate(lr) for lr in rates], fontsize=8)
             panels[0].minorticks_off()
         panels[0].set_ylabel(f"{block.metric}, {block.split}", fontsize=10)
         above = [row for row in data if row[3] > top]
