@@ -37,6 +37,7 @@ def test_ties_go_to_the_lower_rate_and_divergence_is_never_best():
     assert best(rates((None, 0, 3), (0.9, 1, 1)), "high") is None
     # A rate that lacks the seed that does badly everywhere is no better for it.
     assert best(rates((0.7, 2, 0), (0.9, 1, 0)), "high").lr == 1e-5
+    assert best(rates((0.7, 1, 0), (0.9, 1, 0), (None, 0, 2)), "high").lr == pytest.approx(1e-4)
 
 
 def test_each_method_gets_its_own_best_rate():

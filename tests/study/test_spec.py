@@ -211,11 +211,25 @@ def test_a_rank_above_a_layer_is_a_problem_of_methods_that_start_from_weights(tm
     base = {"model": str(tmp_path), "validation_size": 4, "target_modules": "q_proj,k_proj"}
     study = spec(base=base, methods=["lora", "loram", "pissa"], ranks=[2, 4])
     (line,) = problems(study)
-    said = "method loram, pissa, ranks: expected at most 2, the smaller side of layers.0.k_proj"
-    assert line.startswith(said)
+    said = "method loram, pissa, ranks: expected at most 2, the smaller side of k_proj, got 4"
+    assert line == said
     only = base | {"target_modules": "q_proj"}
     assert problems(spec(base=only, methods=["loram"], ranks=[2, 6])) == []
     assert problems(spec(base=base, methods=["lora"], ranks=[4])) == []
+    (line,) = problems(spec(base=base, methods=["loram(gain=0.5, basis=etf)"], ranks=[4]))
+    assert "expected at most 2" in line
+
+
+def test_shapes_of_packed_weights_and_of_a_head_of_the_same_name_say_nothing(tmp_path):
+    weights = {
+        "layers.0.q_proj.weight": torch.ones(18, 1, dtype=torch.uint8),
+        "layers.0.out_proj.weight": torch.ones(6, 6),
+        "layers.1.out_proj.weight": torch.ones(6, 6),
+        "head.out_proj.weight": torch.ones(2, 6),
+    }
+    save_file(weights, tmp_path / "m.safetensors")
+    base = {"model": str(tmp_path), "validation_size": 4, "target_modules": "q_proj,out_proj"}
+    assert problems(spec(base=base, methods=["loram"], ranks=[4])) == []
 
 
 def test_a_key_that_comes_twice_and_a_date_that_is_none_are_no_yaml():
@@ -223,8 +237,8 @@ def test_a_key_that_comes_twice_and_a_date_that_is_none_are_no_yaml():
         parse(TEXT + "ranks: [16]\n")
     with pytest.raises(StudyError, match="expected YAML"):
         parse(TEXT.replace("name: rates", "name: 2024-99-99"))
-    merged = "x: &x {a: 1}\ny: {<<: *x, a: 2}\n"
-    with pytest.raises(StudyError, match=r"\n  x: .*\n  y: "):  # YAML, but no study
+    merged = "x: &x {a: 1}\ny: {b: {c: &c {<<: *x, a: 2}}}\nz: {<<: *c}\n"
+    with pytest.raises(StudyError, match=r"\n  x: .*\n  y: .*\n  z: "):  # YAML, but no study
         parse(TEXT + merged)
 
 

@@ -114,6 +114,18 @@ def test_where_a_seed_fails_at_every_rate_the_others_decide():
     assert state.best == {"a": 1}
 
 
+def test_a_rate_that_diverged_does_not_rule_out_those_that_lack_a_seed():
+    sweep = Sweep(("a",), range(0, 3), 2, (0, 1), (0, 1))
+
+    def outcome(ask):
+        if ask.k >= 2:
+            return Outcome(-math.inf)
+        return Outcome(None if ask.seed == 1 else float(ask.k))
+
+    state, _, _ = run_all(sweep, outcome)
+    assert state.best == {"a": 1}
+
+
 def test_a_method_all_of_whose_runs_failed_has_no_best_and_stops_nobody():
     def outcome(ask):
         return Outcome(None) if ask.method == "a" else parabola({"b": -10})(ask)

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from statistics import median_low
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from loram.checkpoints import CheckpointError, entries, weight_files
-from loram.methods import METHODS, Method
+from loram.checkpoints import Entry as Tensor
+from loram.methods import Method
 from loram.study.launched import problem, processes
 from loram.study.settings import AXES, fields
 from loram.study.spec import Entry, MethodEntry, Spec, TaskEntry
@@ -127,19 +129,15 @@ def _of_model(settings: TrainSettings, ranks: tuple[int, ...]) -> Iterator[_Prob
                     "target_modules",
                     f"no layer of {name} is called {target!r}: there are {', '.join(near)}",
                 )
-        sides = {
-            layer: min(shape)
-            for layer, shape in layers.items()
-            if any(_is(layer, target) for target in targets)
-        }
-        # Plain LoRA takes any rank; what starts from the weights, or a basis, has no more to give.
-        if sides and _bounded(METHODS[settings.method]):
-            layer = min(sides, key=lambda each: sides[each])
-            if max(ranks) > sides[layer]:
+        if not _bounded(settings.row):
+            return
+        for target in targets:
+            sides = [min(shape) for layer, shape in layers.items() if shape and _is(layer, target)]
+            # Most layers of a name are adapted, a head or another tower that has it may not be.
+            if sides and max(ranks) > (side := median_low(sides)):
                 yield _Problem(
                     "ranks",
-                    f"expected at most {sides[layer]}, the smaller side of {layer}, got "
-                    f"{max(ranks)}",
+                    f"expected at most {side}, the smaller side of {target}, got {max(ranks)}",
                 )
 
 
@@ -148,19 +146,27 @@ def _is(layer: str, target: str) -> bool:
 
 
 def _bounded(method: Method) -> bool:
-    """Whether a rank above a weight's smaller side is refused, or quietly made that side."""
+    """Whether a rank above a weight's smaller side is refused, or quietly made that side.
+
+    Plain LoRA takes any rank; what starts from the weights, or a basis, has no more to give.
+    """
     return method.by == "loram" or method.base == "rewritten"
 
 
 @cache
 def _layers(folder: str) -> dict[str, tuple[int, ...]]:
-    """Modules of a checkpoint that have a weight, and its shape."""
+    """Modules of a checkpoint that have a weight, and its shape if it is a matrix as it stands."""
     found = (entry for file in weight_files(Path(folder)) for entry in entries(file))
     return {
-        entry.name.removesuffix(".weight"): entry.shape
+        entry.name.removesuffix(".weight"): entry.shape if _is_matrix(entry) else ()
         for entry in found
         if entry.name.endswith(".weight")
     }
+
+
+def _is_matrix(entry: Tensor) -> bool:
+    """Quantised ones are packed: their shape says nothing."""
+    return entry.is_float and len(entry.shape) == 2
 
 
 def _problem(error: Any, task: Entry, method: Entry) -> _Problem:

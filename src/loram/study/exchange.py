@@ -1,10 +1,12 @@
-"""Would other magnitudes have predicted the results as well? An exact test of the principle.
+"""Would other magnitudes have predicted the results as well? A test of the principle.
 
 Each method has a curve of its own from the learning rate to ν[W_LoRA]. If what a method's updates
 come to says nothing of its results, then any method's curve serves any other as well: the curves
 are exchanged between methods at random, and the results predicted again. The share of exchanges
-that predict as well as the true ones is p, with no assumption on noise or on the number of methods
-(a permutation test; Fisher, The Design of Experiments, 1935).
+that predict as well as the true ones is p (a permutation test; Fisher, The Design of Experiments,
+1935). It is exact for any noise and number of methods, if methods are exchangeable: among many
+variants of one method, which have much the same curve and results for whatever reason, p is too
+small.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,11 +30,13 @@ class Exchange(NamedTuple):
     """The test's outcome.
 
     Attributes:
-        r2: median of the R² that exchanged magnitudes come to.
+        own: R² of the true order, at the ranks that all methods have.
+        exchanged: median of the R² that exchanged magnitudes come to.
         p: share of the exchanges, the true order included, that predict as well as it.
     """
 
-    r2: float
+    own: float
+    exchanged: float
     p: float
 
 
@@ -65,7 +69,7 @@ def exchange(points: Sequence[Point]) -> Exchange | None:
     own, *others = (share(order) for order in _orders(len(labels)))
     # Equal up to rounding counts as well predicted: methods may share a curve.
     as_well = sum(each >= own - 1e-9 for each in others)
-    return Exchange(float(np.median(others)), (1 + as_well) / (1 + len(others)))
+    return Exchange(own, float(np.median(others)), (1 + as_well) / (1 + len(others)))
 
 
 def _shared(points: Iterable[Point], labels: Sequence[str]) -> list[Point]:

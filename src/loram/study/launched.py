@@ -4,12 +4,14 @@
 `loram.train.run`, whose first process leaves the results in the folder.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,9 +43,18 @@ def launch(command: str, job: Job, folder: Path) -> None:
         LaunchError: there is neither a result nor a divergence.
     """
     words = [*shlex.split(command), "-m", "loram.study.launched", str(folder)]
-    with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile(prefix="loram-") as alive:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryFile() as log,
+        tempfile.NamedTemporaryFile(dir=folder, prefix=".launched-", suffix=".part") as alive,
+    ):
         fcntl.flock(alive, fcntl.LOCK_EX)
-        asked = {"settings": dict(job.settings), "threads": job.threads, "alive": alive.name}
+        asked = {
+            "settings": dict(job.settings),
+            "threads": job.threads,
+            "alive": alive.name,
+            "host": socket.gethostname(),
+        }
         environment = {
             **os.environ,
             "PATH": _path(),
@@ -93,19 +104,17 @@ def main() -> None:
 
     folder = Path(sys.argv[1])
     asked = json.loads(os.environ[_ASKED])
-    threading.Thread(target=_die_with, args=(asked["alive"],), daemon=True).start()
+    if asked["host"] == socket.gethostname():
+        threading.Thread(target=_die_with, args=(asked["alive"],), daemon=True).start()
     prepare_process(asked["threads"])
     run(TrainSettings.model_validate(asked["settings"]), folder, before=False)
 
 
 def _die_with(alive: str) -> None:
     """A worker that was killed has lost its lock: nobody else may write in its folder."""
-    try:
-        with open(alive, "rb") as file:
-            # The kernel takes the lock from the dead, zombies included.
-            fcntl.flock(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
-        return  # another machine
+    with contextlib.suppress(FileNotFoundError), open(alive, "rb") as file:
+        # The kernel takes the lock from the dead, zombies included.
+        fcntl.flock(file, fcntl.LOCK_SH)
     os._exit(1)
 
 

@@ -63,7 +63,7 @@ def best(rates: Iterable[Rate], better: Better) -> Rate | None:
     chosen: Rate | None = None
     top = -np.inf
     tried = sorted(rates)
-    most = max((rate.done + rate.diverged for rate in tried), default=0)
+    most = max((rate.done for rate in tried if not rate.diverged), default=0)
     for rate in tried:
         if rate.diverged or rate.validation is None or rate.done < most:
             continue

@@ -263,20 +263,16 @@ def _lines(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-_MERGE = "tag:yaml.org,2002:merge"
-
-
 class _Loader(yaml.SafeLoader):
     """Numbers as in YAML 1.2, where 1e-5 is one, and no key twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: list[str] = [key.value for key, _ in node.value if key.tag != _MERGE]
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names: list[str] = [key.value for key, _ in node.value]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"found {twice!r} twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+            raise yaml.composer.ComposerError(None, None, f"found {twice!r} twice", node.start_mark)
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {

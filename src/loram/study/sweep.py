@@ -126,9 +126,9 @@ def advance(sweep: Sweep, look: Look) -> State:
 
 
 def _means(sweep: Sweep, method: str, points: range, look: Look) -> dict[int, float]:
-    """Mean score by k over the tuning seeds, of the rates at which fewest failed.
+    """Mean score by k over the tuning seeds, of the rates at which fewest failed and none diverged.
 
-    A mean without the seed that does worst everywhere is no better rate.
+    A mean without the seed that does worst everywhere is no better rate. What diverged is −∞.
     """
     found: dict[int, list[float]] = {}
     for k in points:
@@ -138,8 +138,12 @@ def _means(sweep: Sweep, method: str, points: range, look: Look) -> dict[int, fl
             for each in outcomes
             if each is not None and each.score is not None
         ]
-    most = max(map(len, found.values()))
-    return {k: fmean(scores) for k, scores in found.items() if len(scores) == most > 0}
+    most = max((len(scores) for scores in found.values() if -inf not in scores), default=0)
+    return {
+        k: fmean(scores)
+        for k, scores in found.items()
+        if scores and (-inf in scores or len(scores) == most)
+    }
 
 
 def _edge(k: int | None, points: range) -> Edge | None:

@@ -111,7 +111,7 @@ def magnitudes(findings: Findings) -> Table | None:
             str(found.runs),
             str(found.methods),
             f"{found.by_update.r2:.3f}",
-            NONE if found.exchange is None else f"{found.exchange.r2:.3f}",
+            NONE if found.exchange is None else f"{found.exchange.exchanged:.3f}",
             NONE if found.exchange is None else p_value(found.exchange.p),
             f"{found.by_lr.r2:.3f}",
             _difference(found.advantage),
@@ -127,8 +127,9 @@ def magnitudes(findings: Findings) -> Table | None:
         rows,
         (
             "exchanged: median R² when methods take each other's ν[W_LoRA] at a rate; p: share of "
-            "exchanges that predict as well as the true ones, by Holm over tasks. Bounds: "
-            "jackknife over methods. Below 0, the mean of all runs would predict better.",
+            "exchanges that predict as well as the true ones, by Holm over tasks, if methods are "
+            "exchangeable, not variants of one. Bounds: jackknife over methods. Below 0, the mean "
+            "of all runs would predict better.",
         ),
     )
 

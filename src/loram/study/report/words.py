@@ -192,24 +192,25 @@ def _over(overall: Overall, reference: str) -> Iterable[str]:
 
 def _collapsed(task: str, found: Collapse) -> str:
     r2, low, high = found.advantage
-    true, rate = f"R² {found.by_update.r2:.2f}", f"R² {found.by_lr.r2:.2f}"
+    shares = f"R² {found.by_update.r2:.2f} and {found.by_lr.r2:.2f}"
     if found.exchange is None or low is None or high is None:
         return (
-            f"{task}: too few methods to tell whether ν[W_LoRA] ({true}) or the learning rate "
-            f"({rate}) carries over between them."
+            f"{task}: whether ν[W_LoRA] or the learning rate carries over between methods can't be "
+            f"tested ({shares})."
         )
-    against = f"{true}, exchanged {found.exchange.r2:.2f}, {p_equals(found.exchange.p)}"
-    if found.exchange.p < ALPHA:
-        said = f"methods' own ν[W_LoRA] predicts their results better than each other's ({against})"
+    own, exchanged, p = found.exchange
+    against = f"(R² {own:.2f}, exchanged {exchanged:.2f}, {p_equals(p)})"
+    if p < ALPHA:
+        said = f"a method's own ν[W_LoRA] predicts its results better than another's {against}"
     else:
-        said = f"{NO_DIFFERENCE} between methods' own ν[W_LoRA] and each other's ({against})"
+        said = f"{NO_DIFFERENCE} between a method's own ν[W_LoRA] and another's {against}"
     if low > 0 and r2 > _TELLING:
-        beside = f"and better than the learning rate ({rate}"
+        beside = "ν[W_LoRA] predicts better than the learning rate"
     elif high < 0 and r2 < -_TELLING:
-        beside = f"and the learning rate predicts them better than it does ({rate}"
+        beside = "the learning rate predicts better than ν[W_LoRA]"
     else:
-        beside = f"{NO_DIFFERENCE} from the learning rate as a predictor ({rate}"
-    return f"{task}: {said}; {beside}, difference {r2:.2f} [{low:.2f}, {high:.2f}])."
+        beside = f"{NO_DIFFERENCE} between ν[W_LoRA] and the learning rate as predictors"
+    return f"{task}: {said}; {beside} ({shares}, difference {r2:.2f} [{low:.2f}, {high:.2f}])."
 
 
 def _listed(names: Iterable[str]) -> str:
