@@ -56,6 +56,15 @@ def test_a_grid_grows_no_further_than_it_may_and_says_who_is_at_its_edge():
     assert state.edges == {"a": "low"}
 
 
+def test_a_method_that_learns_nothing_at_any_rate_extends_nothing():
+    def outcome(ask):
+        return Outcome(0.0) if ask.method == "a" else parabola({"b": -10})(ask)
+
+    state, _, _ = run_all(SWEEP, outcome)
+    assert state.points == SWEEP.points
+    assert (state.best, state.edges) == ({"a": SWEEP.points[0], "b": -10}, {})
+
+
 def test_a_side_that_diverges_is_an_end():
     def outcome(ask):
         return Outcome(-math.inf if ask.k > -8 else float(ask.k))

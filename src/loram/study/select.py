@@ -91,6 +91,8 @@ def _edge(rates: tuple[Rate, ...], winner: Rate) -> Edge | None:
     # An end only if nothing was tried beyond it; a run that diverged there was a try.
     if len(rates) == 1:
         return "only"
+    if any(not r.diverged and r.validation == winner.validation for r in rates[1:-1]):
+        return None  # as good inside: nothing says that the optimum is beyond
     if winner.lr == rates[-1].lr:
         return "high"
     return "low" if winner.lr == rates[0].lr else None

@@ -106,7 +106,8 @@ def advance(sweep: Sweep, look: Look) -> State:
         chosen = {method: best(found) for method, found in means.items()}
         # A method that only failed has no best anywhere: no grid grows for it.
         sides: dict[str, Edge | None] = {
-            method: _edge(k, points) if means[method] else None for method, k in chosen.items()
+            method: _edge(k, points, means[method]) if means[method] else None
+            for method, k in chosen.items()
         }
         grown = _grow(points, set(sides.values()), sweep)
         if grown == points:
@@ -146,11 +147,17 @@ def _means(sweep: Sweep, method: str, points: range, look: Look) -> dict[int, fl
     }
 
 
-def _edge(k: int | None, points: range) -> Edge | None:
-    """The end that a best rate lies at; where every rate diverged, the best is lower still."""
-    if k is None or k == points[0]:
+def _edge(k: int | None, points: range, means: dict[int, float]) -> Edge | None:
+    """The end that a best rate lies at; where every rate diverged, the best is lower still.
+
+    None where another rate is as good that is at neither end, as all are of a method that learns
+    nothing: there is no telling on which side the best one lies.
+    """
+    if k is None:
         return "low"
-    return "high" if k == points[-1] else None
+    if any(means.get(inner) == means[k] for inner in points[1:-1]):
+        return None
+    return "low" if k == points[0] else "high" if k == points[-1] else None
 
 
 def _grow(points: range, sides: set[Edge | None], sweep: Sweep) -> range:
