@@ -25,6 +25,7 @@ from loram.study.report.errors import ReportError
 from loram.study.report.pictures import draw_sensitivity
 from loram.study.report.published import PUBLISHED, published
 from loram.study.report.read import read_study
+from loram.study.report.tables import widths
 from loram.study.report.wide import theirs
 from loram.study.report.write import parse_targets, report
 
@@ -247,6 +248,22 @@ def test_pairs_say_what_diverged_and_what_is_missing():
 def test_one_method_only(tmp_path):
     report(small(tmp_path, methods=("loram",)))
     assert "loram is the only method: there is nothing to compare." in text(tmp_path)
+
+
+def test_a_method_that_learns_nothing_is_not_the_easiest_to_tune():
+    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",))
+    flat = [
+        record.model_copy(update={"validation": {record.metric: 0.68}})
+        if record.method == FEW[-1]
+        else record
+        for record in records
+    ]
+    (block,) = find(synthetic.results(spec, flat), "lora").blocks
+    assert block.widths[FEW[-1]] is None
+    assert block.widths["lora"] is not None
+    *_, last = widths(block).rows
+    assert last[0] == FEW[-1]
+    assert last[2] == "–"
 
 
 def test_all_diverged(tmp_path):

@@ -214,11 +214,11 @@ def _split(results: Results, task: str) -> Split:
 
 
 def _width(rates: tuple[Rate, ...], better: Better) -> Width | None:
-    return width(
-        [rate.lr for rate in rates],
-        [None if rate.diverged else rate.validation for rate in rates],
-        better,
-    )
+    values = [None if rate.diverged else rate.validation for rate in rates]
+    known = [value for value in values if value is not None]
+    if len(known) > 1 and len(set(known)) == 1:
+        return None  # learnt nothing at any rate: that is not what is meant by easy to tune
+    return width([rate.lr for rate in rates], values, better)
 
 
 def _targets(

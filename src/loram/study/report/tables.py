@@ -169,7 +169,10 @@ def widths(block: Block) -> Table:
         f"{title_of(block)}: rates within 2 % of the best validation {block.metric}",
         ("method", "best lr", "width, decades", "from", "to", "rates tried"),
         tuple(rows),
-        ("≥: the range reaches the end of the grid and is at least so wide.",),
+        (
+            "≥: the range reaches the end of the grid and is at least so wide. –: no rate is "
+            "better than another.",
+        ),
     )
 
 
