@@ -85,7 +85,7 @@ def _orders(methods: int) -> Iterable[Sequence[int]]:
         yield from islice(permutations(range(methods)), 1, None)
     else:
         generator = np.random.default_rng(0)
-        yield from (generator.permutation(methods) for _ in range(_DRAWS))
+        yield from (generator.permutation(methods).tolist() for _ in range(_DRAWS))
 
 
 def _curves(points: Iterable[Point]) -> Mapping[tuple[str, int], Callable[[float], float]]:

@@ -23,6 +23,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from yaml.composer import ComposerError
 
 from loram.study.errors import StudyError
 from loram.study.grid import points
@@ -271,7 +272,7 @@ class _Loader(yaml.SafeLoader):
         names: list[str] = [key.value for key, _ in node.value]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise yaml.composer.ComposerError(None, None, f"found {twice!r} twice", node.start_mark)
+            raise ComposerError(None, None, f"found {twice!r} twice", node.start_mark)
         return node
 
 
