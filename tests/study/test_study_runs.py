@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from study_fakes import Inline, Unwatched, numbers
+from study_fakes import Inline, Unwatched, numbers, spec
 from test_local import forks, records, until
 
 from loram.study.errors import StudyError
@@ -145,13 +145,26 @@ def test_a_study_killed_with_its_workers_ends_with_the_same_numbers(made, undist
 
 
 def test_a_run_that_diverges_is_a_record(made, tmp_path):
-    from study_fakes import plan
-
     settings = dict(made.spec.base) | {"steps": 2, "max_grad_norm": 0.0}
-    diverging = plan(base=settings, lrs=None, recipe={"lrs": [1e30]}, methods=["lora"], seeds=[0])
-    study(diverging, tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched())
+    diverging = spec(base=settings, lrs=None, recipe={"lrs": [1e30]}, methods=["lora"], seeds=[0])
+    study(
+        Plan(diverging, deciding()), tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched()
+    )
     (found,) = Store(tmp_path).records()
     assert found.status == "diverged"
     assert found.validation == {}
     assert found.error is not None
     assert "diverged" in found.error
+
+
+def test_a_worker_with_another_device_or_library_does_not_run_under_a_key_that_names_none_of_them(
+    made, tmp_path
+):
+    one = made.spec.model_copy(update={"methods": made.spec.methods[:1], "seeds": (0,)})
+    elsewhere = Plan(one, deciding() | {"device": "tpu", "torch": "0"})
+    study(elsewhere, tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched())
+    (found,) = Store(tmp_path).records()
+    assert found.status == "failed"
+    assert (
+        "expected a worker with torch 0, device tpu, as where the study was started" in found.error
+    )
