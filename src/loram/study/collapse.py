@@ -101,6 +101,7 @@ def collapse(points: Sequence[Point]) -> Collapse | None:
     by_update, bandwidth = left_out(update, y, owner)
     by_lr, _ = left_out(rate, y, owner)
     grid = np.linspace(update.min(), update.max(), 100)
+    (curve,) = fit(grid, update, y, bandwidth)
     return Collapse(
         len(points),
         len(labels),
@@ -109,7 +110,7 @@ def collapse(points: Sequence[Point]) -> Collapse | None:
         _advantage(r2(y, by_update) - r2(y, by_lr), update, rate, y, owner),
         exchange(points),
         tuple(_residual(label, points, by_update) for label in labels),
-        tuple(zip((10**grid).tolist(), fit(grid, update, y, bandwidth).tolist(), strict=True)),
+        tuple(zip((10**grid).tolist(), curve.tolist(), strict=True)),
     )
 
 

@@ -12,30 +12,35 @@ _BANDWIDTHS = (0.03, 0.06, 0.12, 0.25, 0.5)  # of the predictor's range
 _NEIGHBOURS = 4  # a bandwidth reaches at least so many runs
 
 
-def fit(at: np.ndarray, x: np.ndarray, y: np.ndarray, bandwidth: float) -> np.ndarray:
+def fit(at: np.ndarray, x: np.ndarray, y: np.ndarray, *bandwidths: float) -> np.ndarray:
     """Local linear regression of y on x, at some points.
 
     Args:
         at: (q,).
         x: (n,).
         y: (n,).
-        bandwidth: standard deviation of the weights, in units of x.
+        bandwidths: standard deviations of the weights, in units of x, (b,).
 
     Returns:
-        (q,).
+        (b, q).
     """
     at = np.clip(at, x.min(), x.max())
     offset = x[None, :] - at[:, None]
-    nearest = np.partition(np.abs(offset), min(_NEIGHBOURS, len(x)) - 1, axis=1)
-    reach = np.maximum(bandwidth, nearest[:, min(_NEIGHBOURS, len(x)) - 1])[:, None]
-    z = offset / np.maximum(reach, 1e-12)
-    weight = np.exp(-0.5 * z**2)
-    s0, s1, s2 = (np.sum(weight * z**k, axis=1) for k in range(3))
-    t0, t1 = (np.sum(weight * y * z**k, axis=1) for k in range(2))
-    determinant = s0 * s2 - s1**2
-    # All neighbours at one place leave no slope to be told: their mean.
-    flat = determinant <= 1e-9 * s0**2
-    return np.where(flat, t0 / s0, (s2 * t0 - s1 * t1) / np.where(flat, 1.0, determinant))
+    fewest = min(_NEIGHBOURS, len(x)) - 1
+    nearest = np.partition(np.abs(offset), fewest, axis=1)[:, fewest, None]
+    found = np.empty((len(bandwidths), len(at)))
+    for row, bandwidth in enumerate(bandwidths):
+        z = offset / np.maximum(np.maximum(bandwidth, nearest), 1e-12)
+        weight = np.exp(-0.5 * z**2)
+        first = weight * z
+        s0, s1, s2 = weight.sum(axis=1), first.sum(axis=1), (first * z).sum(axis=1)
+        t0, t1 = weight @ y, first @ y
+        determinant = s0 * s2 - s1**2
+        # All neighbours at one place leave no slope to be told: their mean.
+        flat = determinant <= 1e-9 * s0**2
+        slanted = (s2 * t0 - s1 * t1) / np.where(flat, 1.0, determinant)
+        found[row] = np.where(flat, t0 / s0, slanted)
+    return found
 
 
 def left_out(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, float]:
@@ -49,18 +54,13 @@ def left_out(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> tuple[np.ndarra
     Returns:
         y minus the prediction, (n,), at the bandwidth where it is least; and that bandwidth.
     """
-    span = max(float(np.ptp(x)), 1e-12)
-
-    def errors(bandwidth: float) -> np.ndarray:
-        found = np.empty_like(y)
-        for method in np.unique(owner):
-            own = owner == method
-            found[own] = y[own] - fit(x[own], x[~own], y[~own], bandwidth)
-        return found
-
-    tried = {share * span: errors(share * span) for share in _BANDWIDTHS}
-    chosen = min(tried, key=lambda bandwidth: float(np.sum(tried[bandwidth] ** 2)))
-    return tried[chosen], chosen
+    bandwidths = [share * max(float(np.ptp(x)), 1e-12) for share in _BANDWIDTHS]
+    errors = np.empty((len(bandwidths), len(y)))
+    for method in np.unique(owner):
+        own = owner == method
+        errors[:, own] = y[own] - fit(x[own], x[~own], y[~own], *bandwidths)
+    best = int(np.argmin(np.sum(errors**2, axis=1)))
+    return errors[best], bandwidths[best]
 
 
 def r2(y: np.ndarray, errors: np.ndarray) -> float:
