@@ -12,7 +12,7 @@ from loram.study.cost import cost, reached, reference_target
 from loram.study.findings import find
 from loram.study.missing import missing
 from loram.study.results import Design
-from loram.study.select import Rate, best, tuned
+from loram.study.select import tuned
 
 
 def made(**options):
@@ -25,19 +25,6 @@ def test_the_grid_is_that_of_powers_of_ten():
     assert design.on_grid(10**-2.25)
     assert not design.on_grid(3e-4)
     assert Design("s", ("a",), ("t",), (8,), (0,), (0,), None, None).grid() == ()
-
-
-def rates(*values):
-    return [Rate(10.0**k, *value) for k, value in enumerate(values, -5)]
-
-
-def test_ties_go_to_the_lower_rate_and_divergence_is_never_best():
-    assert best(rates((0.7, 3, 0), (0.8, 3, 0), (0.8, 3, 0), (0.9, 2, 1)), "high").lr == 1e-4
-    assert best(rates((0.7, 3, 0), (0.8, 3, 0), (0.6, 1, 2)), "low").lr == 1e-5
-    assert best(rates((None, 0, 3), (0.9, 1, 1)), "high") is None
-    # A rate that lacks the seed that does badly everywhere is no better for it.
-    assert best(rates((0.7, 2, 0), (0.9, 1, 0)), "high").lr == 1e-5
-    assert best(rates((0.7, 1, 0), (0.9, 1, 0), (None, 0, 2)), "high").lr == pytest.approx(1e-4)
 
 
 def test_each_method_gets_its_own_best_rate():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loram.study.grid import points, rate
-from loram.study.sweep import Ask, Outcome, Sweep, advance, best
+from loram.study.sweep import Ask, Outcome, Sweep, advance
 
 
 def run_all(sweep, outcome):
@@ -81,21 +81,6 @@ def test_where_every_rate_diverges_the_grid_grows_down():
     assert state.points == range(-15, -7)
     assert state.best == {"a": None, "b": None}
     assert state.edges == {"a": "low", "b": "low"}
-
-
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        ({1: 0.5, 2: 0.5}, 1),
-        ({1: math.nan, 2: 0.1}, 2),
-        ({1: -math.inf, 2: -5.0}, 2),
-        ({1: -math.inf}, None),
-        ({1: math.nan}, None),
-        ({}, None),
-    ],
-)
-def test_ties_go_to_the_lower_rate_and_nothing_broken_wins(scores, expected):
-    assert best(scores) == expected
 
 
 def test_a_diverged_or_failed_tuning_seed_rules_a_rate_out():

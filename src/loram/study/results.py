@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from loram.study import grid
 from loram.study.record import Record
 
 __all__ = ["Better", "Design", "Results", "Run", "same_rate", "score"]
@@ -63,9 +64,9 @@ class Design:
         """Rates that were asked for, without extensions."""
         if self.low is None or self.high is None:
             return ()
-        first, last = (math.log10(rate) * self.per_decade for rate in (self.low, self.high))
-        points = range(math.ceil(first - 1e-6), math.floor(last + 1e-6) + 1)
-        return tuple(10 ** (k / self.per_decade) for k in points)
+        return tuple(
+            grid.rate(k, self.per_decade) for k in grid.points(self.low, self.high, self.per_decade)
+        )
 
     def tunes(self, run: Run) -> bool:
         """Whether the learning rate is chosen by this run."""

@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from loram.study.choice import Tried, best, edge
 from loram.study.record import Record
 from loram.study.results import Better, Results, Run, same_rate, score
 
-__all__ = ["Edge", "Rate", "Tuned", "best", "scores_at", "sign", "tuned"]
+__all__ = ["Edge", "Rate", "Tuned", "scores_at", "sign", "tuned"]
 
 Edge = Literal["low", "high", "only"]
 
@@ -53,49 +54,24 @@ def sign(better: Better) -> int:
     return 1 if better == "high" else -1
 
 
-def best(rates: Iterable[Rate], better: Better) -> Rate | None:
-    """The rate of the best mean; ties go to the lower one.
-
-    A rate at which any tuning seed diverged is never chosen: divergence is the worst result there
-    is. Nor is one that lacks a seed that another rate has: its mean is of other runs. None if that
-    leaves nothing.
-    """
-    chosen: Rate | None = None
-    top = -np.inf
-    tried = sorted(rates)
-    most = max((rate.done for rate in tried if not rate.diverged), default=0)
-    for rate in tried:
-        if rate.diverged or rate.validation is None or rate.done < most:
-            continue
-        if sign(better) * rate.validation > top:
-            chosen, top = rate, sign(better) * rate.validation
-    return chosen
-
-
 def tuned(results: Results, task: str, rank: int) -> list[Tuned]:
     """Every method's sweep on one task and rank: runs that are there to tune by."""
     design = results.design
     found: list[Tuned] = []
     for label, runs in results.labels(results.block(task, rank)):
         rates = tuple(_rates([run.record for run in runs if design.tunes(run)]))
-        winner = best(rates, runs[0].record.better)
-        if winner is None:
+        signed = sign(runs[0].record.better)
+        tried = [
+            Tried(None if r.validation is None else signed * r.validation, r.done, r.diverged)
+            for r in rates
+        ]
+        chosen = best(tried)
+        if chosen is None:
             found.append(Tuned(label, rates, None, None, None))
         else:
-            edge = _edge(rates, winner)
-            found.append(Tuned(label, rates, winner.lr, winner.validation, edge))
+            end = "only" if len(rates) == 1 else edge(tried, chosen)
+            found.append(Tuned(label, rates, rates[chosen].lr, rates[chosen].validation, end))
     return found
-
-
-def _edge(rates: tuple[Rate, ...], winner: Rate) -> Edge | None:
-    # An end only if nothing was tried beyond it; a run that diverged there was a try.
-    if len(rates) == 1:
-        return "only"
-    if any(not r.diverged and r.validation == winner.validation for r in rates[1:-1]):
-        return None  # as good inside: nothing says that the optimum is beyond
-    if winner.lr == rates[-1].lr:
-        return "high"
-    return "low" if winner.lr == rates[0].lr else None
 
 
 def _rates(records: list[Record]) -> Iterable[Rate]:

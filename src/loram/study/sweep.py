@@ -7,13 +7,13 @@ best rate of each method is run with the other seeds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, isnan
+from math import isfinite
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-__all__ = ["Ask", "Edge", "Look", "Outcome", "State", "Sweep", "advance", "best"]
+from loram.study.choice import Edge, Tried, best, edge
 
-Edge = Literal["low", "high"]
+__all__ = ["Ask", "Look", "Outcome", "State", "Sweep", "advance"]
 
 
 class Ask(NamedTuple):
@@ -28,8 +28,8 @@ class Outcome(NamedTuple):
     """What came of a run.
 
     Attributes:
-        score: validation metric, signed so that more is better; −∞ of a run that diverged; None of
-            one that failed, which says nothing of its method.
+        score: validation metric, signed so that more is better; −∞ (or NaN) of a run that diverged;
+            None of one that failed, which says nothing of its method.
     """
 
     score: float | None
@@ -76,16 +76,6 @@ class State(NamedTuple):
     edges: dict[str, Edge]
 
 
-def best(scores: dict[int, float]) -> int | None:
-    """The k of the highest score, the lower k of equal ones; None if all are −∞ or NaN."""
-    chosen: int | None = None
-    top = -inf
-    for k in sorted(scores):
-        if scores[k] > top:  # never true of NaN
-            chosen, top = k, scores[k]
-    return chosen
-
-
 def advance(sweep: Sweep, look: Look) -> State:
     """Where the sweep stands, and the runs it needs next.
 
@@ -102,21 +92,17 @@ def advance(sweep: Sweep, look: Look) -> State:
         )
         if needed:
             return State("tuning", needed, points, {}, {})
-        means = {method: _means(sweep, method, points, look) for method in sweep.methods}
-        chosen = {method: best(found) for method, found in means.items()}
-        # A method that only failed has no best anywhere: no grid grows for it.
-        sides: dict[str, Edge | None] = {
-            method: _edge(k, points, means[method]) if means[method] else None
-            for method, k in chosen.items()
+        tried = {
+            method: [_tried(sweep, method, k, look) for k in points] for method in sweep.methods
         }
+        indices = {method: best(rates) for method, rates in tried.items()}
+        sides = {method: _side(rates, indices[method]) for method, rates in tried.items()}
         grown = _grow(points, set(sides.values()), sweep)
         if grown == points:
             break
         points = grown
-    edges: dict[str, Edge] = {}
-    for method, side in sides.items():
-        if side is not None:
-            edges[method] = side
+    edges = {method: side for method, side in sides.items() if side is not None}
+    chosen = {method: None if at is None else points[at] for method, at in indices.items()}
     needed = tuple(
         ask
         for seed in sweep.seeds
@@ -126,38 +112,21 @@ def advance(sweep: Sweep, look: Look) -> State:
     return State("final" if needed else "done", needed, points, chosen, edges)
 
 
-def _means(sweep: Sweep, method: str, points: range, look: Look) -> dict[int, float]:
-    """Mean score by k over the tuning seeds, of the rates at which fewest failed and none diverged.
+def _tried(sweep: Sweep, method: str, k: int, look: Look) -> Tried:
+    outcomes = [look(Ask(method, k, seed)) for seed in sweep.tuning_seeds]
+    known = [each.score for each in outcomes if each is not None and each.score is not None]
+    scores = [score for score in known if isfinite(score)]
+    return Tried(fmean(scores) if scores else None, len(scores), len(known) - len(scores))
 
-    A mean without the seed that does worst everywhere is no better rate. What diverged is −∞.
+
+def _side(tried: list[Tried], chosen: int | None) -> Edge | None:
+    """Where the grid should grow for a method: where every rate diverged, the best is lower still.
+
+    A method that only failed has no best anywhere: no grid grows for it.
     """
-    found: dict[int, list[float]] = {}
-    for k in points:
-        outcomes = [look(Ask(method, k, seed)) for seed in sweep.tuning_seeds]
-        found[k] = [
-            -inf if isnan(each.score) else each.score
-            for each in outcomes
-            if each is not None and each.score is not None
-        ]
-    most = max((len(scores) for scores in found.values() if -inf not in scores), default=0)
-    return {
-        k: fmean(scores)
-        for k, scores in found.items()
-        if scores and (-inf in scores or len(scores) == most)
-    }
-
-
-def _edge(k: int | None, points: range, means: dict[int, float]) -> Edge | None:
-    """The end that a best rate lies at; where every rate diverged, the best is lower still.
-
-    None where another rate is as good that is at neither end, as all are of a method that learns
-    nothing: there is no telling on which side the best one lies.
-    """
-    if k is None:
-        return "low"
-    if any(means.get(inner) == means[k] for inner in points[1:-1]):
-        return None
-    return "low" if k == points[0] else "high" if k == points[-1] else None
+    if chosen is None:
+        return "low" if any(rate.diverged for rate in tried) else None
+    return edge(tried, chosen)
 
 
 def _grow(points: range, sides: set[Edge | None], sweep: Sweep) -> range:
