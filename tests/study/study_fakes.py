@@ -1,8 +1,10 @@
 """What the study tests share: runs that take no time, workers that are no processes."""
 
 import errno
+import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +66,6 @@ def execute_and_die_once(job: Job, folder: Path) -> Record:
     if job.method == "loram" and job.seed == 1 and not trace.exists():
         trace.touch()
         # What makes this a run that was begun with these settings, for the next attempt.
-        import json
-
         (folder / "settings.json").write_text(json.dumps(dict(job.settings)))
         os.kill(os.getpid(), 9)
     return execute(job, folder)
@@ -73,6 +73,14 @@ def execute_and_die_once(job: Job, folder: Path) -> Record:
 
 def full_disk(job: Job, folder: Path) -> Record:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def hang(job: Job, folder: Path) -> Record:
+    """Runs of LoRAM never end."""
+    if job.method == "loram":
+        (folder / "hung").write_text(str(os.getpid()))
+        threading.Event().wait()
+    return execute(job, folder)
 
 
 class Inline:
@@ -96,6 +104,9 @@ class Inline:
         task, self._task = self._task, None
         assert task is not None
         return [(task, work(task.job, self._out, self._run, clean=task.clean))]
+
+    def drop(self, task: Task) -> None:
+        raise AssertionError("nothing is at work between two calls")
 
     def close(self) -> None:
         self.closed = True

@@ -78,6 +78,26 @@ def test_a_dead_worker_is_lost_with_the_reason_and_an_idle_one_costs_nothing(tmp
         engine.close()
 
 
+def test_a_worker_that_hangs_is_dropped_and_replaced(tmp_path):
+    made = plan()
+    stuck, other = (made.job(made.blocks[0], name, 1e-3, 0) for name in ("loram", "lora"))
+    trace = Store(tmp_path).folder(stuck.key) / "hung"
+    engine = LocalEngine(tmp_path, study_fakes.hang, workers=1, threads=1)
+    try:
+        engine.submit(task := Task(stuck))
+        until(lambda: trace.exists() and trace.read_text())
+        engine.drop(task)
+        assert not alive(int(trace.read_text()))
+        assert engine.free == 1
+        engine.submit(Task(other))
+        ((task, reply),) = wait(engine)
+        assert (task.job, type(reply)) == (other, Done)
+    finally:
+        engine.close()
+    with Store(tmp_path).lock(stuck.key) as ours:
+        assert ours
+
+
 def wait(engine):
     for _ in range(1200):
         back = engine.wait(0.1)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 from study_fakes import (
@@ -121,6 +122,42 @@ def test_a_run_that_fails_is_tried_again_from_nothing_then_recorded(tmp_path):
     # It is tried again by the next call, and only it.
     _, engine, _ = do(tmp_path, plan())
     assert [job.key for job in engine.submitted] == [failed.key]
+
+
+class Hanging(Inline):
+    """Its first attempts at a method never come back."""
+
+    def __init__(self, out, method, times):
+        super().__init__(out)
+        self._method, self._times = method, times
+        self.dropped = []
+
+    def wait(self, timeout):
+        if self._task.job.method == self._method and len(self.dropped) < self._times:
+            return []
+        return super().wait(timeout)
+
+    def drop(self, task):
+        assert task is self._task
+        self._task = None
+        self.dropped.append(task)
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, "done"), (2, "failed")])
+def test_a_run_that_hangs_is_ended_after_its_hours(tmp_path, monkeypatch, times, status):
+    looks = itertools.count(0, 600)  # ten minutes pass between any two at the clock
+    clock = SimpleNamespace(monotonic=lambda: next(looks))
+    monkeypatch.setattr("loram.study.runner.time", clock)
+    made = plan(lrs=None, recipe={"lrs": [1e-3]}, seeds=[0], run_hours=1.5, retries=1)
+    engine, watch = Hanging(tmp_path, "loram", times), Unwatched()
+    finished = study(made, tmp_path, lambda: engine, watch=watch)
+    assert finished.end is End.DONE
+    assert [task.job.method for task in engine.dropped] == ["loram"] * times
+    assert not any(task.clean for task in engine.dropped)  # it goes on from its checkpoint
+    found = {job.method: each for job, each in watch.seen}
+    assert (found["lora"].status, found["loram"].status) == ("done", status)
+    if status == "failed":
+        assert found["loram"].error == "not done after the 1.5 hours of `run_hours`"
 
 
 def test_an_error_that_passes_leaves_no_mark(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from study_fakes import Inline, Unwatched, numbers, spec
 from test_local import forks, records, until
 
+from loram.study.engine import Task
 from loram.study.errors import StudyError
 from loram.study.execute import execute
 from loram.study.local import LocalEngine
@@ -106,7 +107,7 @@ def test_ray_gives_the_numbers_of_one_worker(made, undisturbed, tmp_path):
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_a_cluster_takes_no_more_workers_than_it_has_room_for(tmp_path, caplog):
+def test_a_cluster_takes_no_more_workers_than_it_has_room_for(made, tmp_path, caplog):
     """An actor that Ray can't place waits for ever."""
     ray = pytest.importorskip("ray")
     from loram.study.cluster import RayEngine
@@ -117,6 +118,10 @@ def test_a_cluster_takes_no_more_workers_than_it_has_room_for(tmp_path, caplog):
         assert engine.free == 3
         assert caplog.messages == ["the cluster has room for 3 of the 5 workers asked for"]
         assert RayEngine(tmp_path, execute, workers=5, threads=2).free == 1
+        engine.submit(task := Task(made.job(made.blocks[0], "lora", 1e-3, 0)))
+        assert engine.free == 2
+        engine.drop(task)
+        assert engine.free == 3
         with pytest.raises(StudyError, match="at least 4 cores for a run, got 3 cores at most"):
             RayEngine(tmp_path, execute, workers=1, threads=4)
     finally:

@@ -113,6 +113,12 @@ class RayEngine:
                 back.append((task, Lost(f"the worker was lost: {str(error).strip()}")))
         return back
 
+    def drop(self, task: Task) -> None:
+        """Kill the actor that is at a job."""
+        worker = next(each for each in self._workers if each.task is task)
+        self._workers.remove(worker)
+        self._ray.kill(worker.actor)
+
     def close(self) -> None:
         """End all actors, and the cluster if it is ours."""
         for worker in getattr(self, "_workers", ()):

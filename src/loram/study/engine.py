@@ -33,6 +33,10 @@ class Engine(Protocol):
         """What came back, after at most `timeout` seconds; a dead worker's job comes as `Lost`."""
         ...
 
+    def drop(self, task: Task) -> None:
+        """End the worker that is at a job, at once; nothing comes back of it."""
+        ...
+
     def close(self) -> None:
         """End all workers at once, whatever they do: a run that is cut off goes on next time."""
         ...

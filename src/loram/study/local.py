@@ -78,6 +78,13 @@ class LocalEngine:
                 back.append((task, Lost(_death(worker.process.exitcode))))
         return back
 
+    def drop(self, task: Task) -> None:
+        """Kill the worker that is at a job."""
+        worker = next(each for each in self._workers if each.task is task)
+        self._workers.remove(worker)
+        worker.process.kill()  # one that hangs would not hear anything milder
+        _end(worker)
+
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers:

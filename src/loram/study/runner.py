@@ -92,14 +92,21 @@ def study(
         loop.note(quietly=True)
 
 
+class _Attempt(NamedTuple):
+    """A job that a worker is at, and since when (monotonic seconds)."""
+
+    task: Task
+    since: float
+
+
 class _Loop:
     def __init__(self, plan: Plan, store: Store, watch: Watch) -> None:
         self.board, self._store, self._watch = Board(plan), store, watch
-        self._retries = plan.spec.retries
+        self._retries, self._hours = plan.spec.retries, plan.spec.run_hours
         self._text = dump(plan.spec)
         self._queue: deque[Task] = deque()
         self._asked: set[str] = set()
-        self._running: dict[str, Job] = {}
+        self._running: dict[str, _Attempt] = {}
         self._elsewhere: dict[str, Job] = {}
         self._attempts: Counter[str] = Counter()
         for block in plan.blocks:
@@ -112,13 +119,14 @@ class _Loop:
                 return Finished(End.LIMIT, self.board, sum(1 for _ in self.board.needs()))
             while self._queue and workers.free and not late:
                 task = self._queue.popleft()
-                self._running[task.job.key] = task.job
+                self._running[task.job.key] = _Attempt(task, time.monotonic())
                 workers.submit(task)
-            self._watch.show(self.board, list(self._running.values()))
+            self._watch.show(self.board, [each.task.job for each in self._running.values()])
             if self._running:
                 for task, reply in workers.wait(_TICK):
                     del self._running[task.job.key]
                     self._take(task, reply)
+                self._end_overdue(workers)
             else:
                 time.sleep(_TICK)
             self._look_elsewhere()
@@ -132,6 +140,17 @@ class _Loop:
         except OSError:
             if not quietly:
                 raise
+
+    def _end_overdue(self, workers: Engine) -> None:
+        """A run that hangs would stall the study."""
+        if self._hours is None:
+            return
+        oldest = time.monotonic() - self._hours * 3600
+        for key, (task, since) in list(self._running.items()):
+            if since < oldest:
+                del self._running[key]
+                workers.drop(task)
+                self._take(task, Lost(f"not done after the {self._hours:g} hours of `run_hours`"))
 
     def _take(self, task: Task, reply: Reply) -> None:
         job = task.job

@@ -137,6 +137,7 @@ class Spec(_Closed):
         launch: command that starts a run in several processes, such as `accelerate launch
             --multi_gpu --num_processes 4`; numbers depend on it.
         retries: further attempts at a run that failed.
+        run_hours: an attempt that takes longer is ended, and counts as failed; None for no limit.
         seconds: of a run, for the estimate while none is done.
         keep: `adapters` keeps trained weights.
     """
@@ -156,6 +157,7 @@ class Spec(_Closed):
     threads: Annotated[int, Field(ge=1)] = 1
     launch: Annotated[str, Field(min_length=1)] | None = None
     retries: Count = 1
+    run_hours: Positive | None = None
     seconds: Positive | None = None
     keep: Literal["nothing", "adapters"] = "nothing"
 
