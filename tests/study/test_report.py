@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from loram.cli import app
 from loram.study.comparison import Scores, compare
 from loram.study.findings import find
-from loram.study.report import pictures, words
+from loram.study.report import over_ranks, pictures, words
 from loram.study.report.errors import ReportError
 from loram.study.report.pictures import draw_sensitivity
 from loram.study.report.published import PUBLISHED, published
@@ -50,6 +50,7 @@ def undrawn(monkeypatch):
     """Without pictures, which take nearly all of a report's time."""
     for name in pictures.__all__:
         monkeypatch.setattr(pictures, name, lambda *args: [])
+    monkeypatch.setattr(over_ranks, "draw_over_ranks", lambda *args: [])
 
 
 def text(folder: Path) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from loram.study.findings import Findings
 from loram.study.missing import missing
-from loram.study.report import pictures, tables, wide
+from loram.study.report import over_ranks, pictures, tables, wide
 from loram.study.report.document import Document, Picture, Section, Table
 from loram.study.report.numbers import rate
 from loram.study.report.read import Found
@@ -38,7 +38,7 @@ def contents(found: Found, findings: Findings, folder: Path) -> Document:
         Section("Sensitivity to the learning rate", tuple(_sensitivity(findings, folder))),
         Section("Time to target", tuple(_timed(findings))),
         Section("Magnitude or learning rate", tuple(_magnitude(findings, folder))),
-        Section("Best rate and rank", tuple(_only(wide.slopes(findings)))),
+        Section("Over ranks", tuple(_ranks(findings, folder))),
         Section("Training curves", tuple(_curves(findings, folder))),
         Section("Cost", tuple(tables.costs(block) for block in findings.blocks)),
         Section("Diverged and failed runs", tuple(_only(wide.troubles(findings)))),
@@ -178,6 +178,18 @@ def _magnitude(findings: Findings, folder: Path) -> list[Part]:
         for task, file in zip(findings.collapses, drawn, strict=False)
     ]
     return [*shown, *(table for table in found if table is not None)]
+
+
+def _ranks(findings: Findings, folder: Path) -> list[Part]:
+    drawn = over_ranks.draw_over_ranks(findings, folder)
+    caption = (
+        "Metric over rank, the band is Student's interval, and the magnitude that updates came to."
+    )
+    return [
+        *_shown(drawn, caption),
+        *over_ranks.over_ranks(findings),
+        *_only(over_ranks.slopes(findings)),
+    ]
 
 
 def _curves(findings: Findings, folder: Path) -> list[Part]:

@@ -1,7 +1,7 @@
 """Pictures of many methods as lines: together while few, else each over all others in grey."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ class Axes:
     Attributes:
         x: label.
         y: label by panel.
-        log_x: logarithmic rates.
+        log_x: logarithmic.
+        log_y: titles of panels whose y is too.
+        ticks: on the x axis, in place of the usual ones.
         clip: by panel, whether the worst tenth of high values may be cut off, as a loss near
             divergence is.
     """
@@ -52,6 +54,8 @@ class Axes:
     x: str
     y: Mapping[str, str]
     log_x: bool = False
+    log_y: Collection[str] = ()
+    ticks: Sequence[float] = ()
     clip: Mapping[str, bool] | None = None
 
 
@@ -195,6 +199,11 @@ def _finish(
     panel.set_title(mathtext(title), loc="left", fontsize=10)
     if axes.log_x:
         panel.set_xscale("log")
+    if key in axes.log_y:
+        panel.set_yscale("log")
+    if axes.ticks:
+        panel.set_xticks(axes.ticks, [f"{tick:g}" for tick in axes.ticks])
+        panel.set_xticks([], minor=True)
     panel.tick_params(labelsize=8, colors=INK, labelcolor=GREY)
     panel.set_xlabel(mathtext(axes.x), fontsize=9)
     panel.set_ylabel(mathtext(axes.y[key]), fontsize=9)

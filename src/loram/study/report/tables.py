@@ -32,6 +32,12 @@ _EDGE_NOTE = (
 )
 
 
+_SIGNS = {  # in the column of widths
+    "≥": "≥: the range reaches the end of the grid and is at least so wide.",
+    NONE: f"{NONE}: no rate is better than another.",
+}
+
+
 def after_tuning(block: Block) -> Table:
     """Every method at its own best rate."""
     sweeps = {sweep.label: sweep for sweep in block.sweeps}
@@ -169,9 +175,8 @@ def widths(block: Block) -> Table:
         f"{title_of(block)}: rates within 2 % of the best validation {block.metric}",
         ("method", "best lr", "width, decades", "from", "to", "rates tried"),
         tuple(rows),
-        (
-            "≥: the range reaches the end of the grid and is at least so wide. –: no rate is "
-            "better than another.",
+        tuple(
+            said for sign, said in _SIGNS.items() if any(row[2].startswith(sign) for row in rows)
         ),
     )
 

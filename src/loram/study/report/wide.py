@@ -7,7 +7,7 @@ from loram.study.collapse import Advantage
 from loram.study.findings import Findings
 from loram.study.missing import Missing
 from loram.study.report.document import Table
-from loram.study.report.numbers import NONE, bounds, interval, number, p_equals, p_value, rate
+from loram.study.report.numbers import NONE, interval, number, p_equals, p_value, rate
 from loram.study.report.published import published
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "magnitudes",
     "over_tasks",
     "residuals",
-    "slopes",
     "theirs",
     "troubles",
 ]
@@ -162,36 +161,6 @@ def residuals(findings: Findings) -> Table | None:
             "In the metric's own units: above 0 is better than the others' curve where more is "
             "better, below 0 where less is. A description, not a corrected test.",
         ),
-    )
-
-
-def slopes(findings: Findings) -> Table | None:
-    """How the best rate moves with rank."""
-    if not findings.slopes:
-        return None
-    tasks = list(dict.fromkeys(task for task, _ in findings.slopes))
-    labels = [
-        label
-        for label in findings.results.design.labels
-        if any((task, label) in findings.slopes for task in tasks)
-    ]
-    rows = tuple(
-        (
-            label,
-            *(
-                NONE
-                if (found := findings.slopes.get((task, label))) is None
-                else f"{found.slope:+.2f}" + bounds(found.low, found.high)
-                for task in tasks
-            ),
-        )
-        for label in labels
-    )
-    return Table(
-        "Slope of log best lr over log rank",
-        ("method", *tasks),
-        rows,
-        ("0: the best rate does not move with rank. Bounds: bootstrap over tuning seeds.",),
     )
 
 
