@@ -20,6 +20,9 @@ from loram.tasks.math_answers import boxed, equivalent, math_flexible, math_matc
         (r"\boxed{}", ""),
         (r"\boxed{2", None),
         (r"\boxed", None),
+        (r"\boxed{1}, so \boxed", None),  # cut off at the answer
+        (r"\fbox{1}, so \boxed", None),
+        (r"\fbox 3", None),
         ("2", None),
         ("", None),
     ],

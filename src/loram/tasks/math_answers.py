@@ -10,8 +10,6 @@ import re
 
 __all__ = ["boxed", "equivalent", "math_flexible", "math_match", "normalised"]
 
-_BOXED = re.compile(r"\\boxed\s*(?=\{)|\\boxed (?=[^{\s])")
-_FBOX = re.compile(r"\\fbox\s*(?=\{)")
 _SAID = re.compile(r"the answer is:?", re.IGNORECASE)
 _BEFORE_UNITS = (
     ("\n", ""),
@@ -35,17 +33,21 @@ class _Unreadable(ValueError):
 
 
 def boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}`, or after `\boxed ` up to a dollar sign.
+    r"""What stands in the last `\boxed{…}`; where there is no `\boxed`, in the last `\fbox{…}`.
 
-    Where there is no box of that name, in the last `\fbox{…}`. None if there is none, or if its
-    braces don't close.
+    None if there is none, or if its braces don't close, as in a text that was cut off. The script
+    finds `\fbox{2}`, `\boxed {2}` and `\boxed 2`, which ends at a dollar sign, and then gives up
+    on them; here they count, as the last one does in lm-evaluation-harness.
     """
-    found = [*_BOXED.finditer(text)] or [*_FBOX.finditer(text)]
+    name = r"\boxed" if r"\boxed" in text else r"\fbox"
+    _, found, rest = text.rpartition(name)
     if not found:
         return None
-    rest = text[found[-1].end() :]
-    if not rest.startswith("{"):
+    if name == r"\boxed" and re.match(r" [^{\s]", rest):
         return rest.split("$")[0].strip()
+    rest = rest.lstrip()
+    if not rest.startswith("{"):
+        return None
     depth = 0
     for place, letter in enumerate(rest):
         depth += {"{": 1, "}": -1}.get(letter, 0)
