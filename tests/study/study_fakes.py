@@ -105,6 +105,9 @@ class Inline:
         assert task is not None
         return [(task, work(task.job, self._out, self._run, clean=task.clean))]
 
+    def begun(self, task: Task) -> bool:
+        return True
+
     def drop(self, task: Task) -> None:
         raise AssertionError("nothing is at work between two calls")
 

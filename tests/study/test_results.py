@@ -34,6 +34,17 @@ def test_each_method_gets_its_own_best_rate():
         assert len(sweep.rates) == 13
 
 
+def test_equal_scores_tie_in_whatever_order_the_seeds_have_them():
+    scores = {-3.5: (0.3, 0.2, 0.1), -3.25: (0.1, 0.2, 0.3)}  # 0.1 + 0.2 + 0.3 > 0.3 + 0.2 + 0.1
+
+    def change(record):
+        value = scores.get(round(math.log10(record.lr), 2), (0.0,) * 3)[record.seed]
+        return record.model_copy(update={"validation": {"accuracy": value}})
+
+    for sweep in tuned(made(change=change, recipe=(), diverge_above=1.0), "glue/mrpc", 8):
+        assert math.log10(sweep.lr) == pytest.approx(-3.5)
+
+
 def test_a_best_rate_at_the_end_is_flagged_and_one_before_divergence_is_not():
     low = made(change=lambda r: r if r.lr >= 1e-3 else None)
     edges = {each.label: each.edge for each in tuned(low, "glue/mrpc", 8)}

@@ -23,6 +23,7 @@ from loram.study.report.read import read_study
 from loram.study.runner import End, study
 from loram.study.spec import read
 from loram.study.store import Store
+from loram.study.worker import work
 
 
 def do(out, made, run=execute, **options):
@@ -158,6 +159,39 @@ def test_a_run_that_hangs_is_ended_after_its_hours(tmp_path, monkeypatch, times,
     assert (found["lora"].status, found["loram"].status) == ("done", status)
     if status == "failed":
         assert found["loram"].error == "not done after the 1.5 hours of `run_hours`"
+
+
+def test_hours_of_waiting_for_a_place_are_not_the_runs(tmp_path, monkeypatch):
+    class Busy(Hanging):
+        looks = 0
+
+        def begun(self, task):
+            self.looks += 1
+            return self.looks > 20  # more than three hours
+
+    looks = itertools.count(0, 600)
+    monkeypatch.setattr("loram.study.runner.time", SimpleNamespace(monotonic=lambda: next(looks)))
+    made = plan(lrs=None, recipe={"lrs": [1e-3]}, methods=["loram"], seeds=[0], run_hours=1.5)
+    engine = Busy(tmp_path, "loram", times=1)
+    study(made, tmp_path, lambda: engine, watch=Unwatched())
+    assert len(engine.dropped) == 1
+    assert engine.looks >= 30
+
+
+def test_a_run_that_ends_as_it_is_dropped_is_done(tmp_path, monkeypatch):
+    class Late(Hanging):
+        def drop(self, task):
+            work(task.job, tmp_path, execute)
+            super().drop(task)
+
+    looks = itertools.count(0, 600)
+    monkeypatch.setattr("loram.study.runner.time", SimpleNamespace(monotonic=lambda: next(looks)))
+    made = plan(lrs=None, recipe={"lrs": [1e-3]}, seeds=[0], run_hours=1.5, retries=0)
+    engine, watch = Late(tmp_path, "loram", times=1), Unwatched()
+    study(made, tmp_path, lambda: engine, watch=watch)
+    assert len(engine.dropped) == 1
+    assert {each.status for _, each in watch.seen} == {"done"}
+    assert {each.status for each in Store(tmp_path).records()} == {"done"}
 
 
 def test_an_error_that_passes_leaves_no_mark(tmp_path):

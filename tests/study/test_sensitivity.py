@@ -96,6 +96,23 @@ def test_slope_bounds_come_from_seeds_that_disagree():
     assert found.high == pytest.approx(0.5, abs=1e-9)
 
 
+def test_slope_takes_the_rates_that_the_sweep_takes():
+    """A rate with a diverged seed is barred, one that lacks a seed too, unless all lack it."""
+    tent = np.array([[-abs(math.log10(lr) + 3.5)] * 2 for lr in GRID])
+    best = int(np.argmax(tent[:, 0]))
+    shifted = tent.copy()
+    shifted[best, 1] = np.inf
+    lacking = tent.copy()
+    lacking[best, 1] = np.nan
+    for other in (shifted, lacking):
+        found = slope_over_ranks([1, 10], [GRID, GRID], [tent, other], "high")
+        assert found.slope == pytest.approx(-0.25)  # the lower of the two neighbours
+    half = tent.copy()
+    half[:, 1] = np.nan
+    assert slope_over_ranks([1, 10], [GRID] * 2, [tent, half], "high").slope == pytest.approx(0)
+    assert slope_over_ranks([1, 10], [GRID] * 2, [tent, tent + np.inf], "high") is None
+
+
 def test_slope_needs_two_ranks_and_bounds_two_seeds():
     one = np.zeros((len(GRID), 1))
     assert slope_over_ranks([8], [GRID], [one], "high") is None

@@ -107,7 +107,7 @@ def test_ray_gives_the_numbers_of_one_worker(made, undisturbed, tmp_path):
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_a_cluster_takes_no_more_workers_than_it_has_room_for(made, tmp_path, caplog):
+def test_a_cluster_takes_no_more_workers_than_it_has_room_for(tmp_path, caplog):
     """An actor that Ray can't place waits for ever."""
     ray = pytest.importorskip("ray")
     from loram.study.cluster import RayEngine
@@ -118,14 +118,39 @@ def test_a_cluster_takes_no_more_workers_than_it_has_room_for(made, tmp_path, ca
         assert engine.free == 3
         assert caplog.messages == ["the cluster has room for 3 of the 5 workers asked for"]
         assert RayEngine(tmp_path, execute, workers=5, threads=2).free == 1
-        engine.submit(task := Task(made.job(made.blocks[0], "lora", 1e-3, 0)))
-        assert engine.free == 2
-        engine.drop(task)
-        assert engine.free == 3
         with pytest.raises(StudyError, match="at least 4 cores for a run, got 3 cores at most"):
             RayEngine(tmp_path, execute, workers=1, threads=4)
     finally:
         ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_an_actor_on_a_busy_cluster_has_not_begun_until_another_is_dropped(made, tmp_path):
+    ray = pytest.importorskip("ray")
+    from loram.study.cluster import RayEngine
+
+    first, second = (Task(made.job(made.blocks[0], "lora", 1e-2, seed)) for seed in (0, 1))
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        ours, theirs = (RayEngine(tmp_path, hang, workers=1, threads=1) for _ in range(2))
+        ours.submit(first)
+        until(lambda: ours.begun(first))
+        theirs.submit(second)
+        time.sleep(1)
+        assert not theirs.begun(second)
+        ours.drop(first)
+        assert ours.free == 1
+        until(lambda: theirs.begun(second))
+        theirs.drop(second)
+    finally:
+        ray.shutdown()
+
+
+def hang(job, folder):
+    time.sleep(3600)
 
 
 @forks

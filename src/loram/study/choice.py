@@ -4,9 +4,11 @@ One rule, for the sweep that asks for runs and for the report that reads them.
 """
 
 from collections.abc import Sequence
+from math import isfinite
+from statistics import fmean
 from typing import Literal, NamedTuple
 
-__all__ = ["Edge", "Tried", "best", "edge"]
+__all__ = ["Edge", "Tried", "best", "edge", "tried"]
 
 Edge = Literal["low", "high"]
 
@@ -24,6 +26,12 @@ class Tried(NamedTuple):
     score: float | None
     done: int
     diverged: int
+
+
+def tried(scores: Sequence[float]) -> Tried:
+    """A rate by its seeds' scores, signed so that more is better; one not finite is divergence."""
+    finite = [score for score in scores if isfinite(score)]
+    return Tried(fmean(finite) if finite else None, len(finite), len(scores) - len(finite))
 
 
 def best(rates: Sequence[Tried]) -> int | None:

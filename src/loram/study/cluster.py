@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Worker:
     actor: Any
+    placed: Any
     task: Task | None = None
     answer: Any = None
 
@@ -91,7 +92,8 @@ class RayEngine:
         """Hand a job to a free actor."""
         worker = next((each for each in self._workers if each.task is None), None)
         if worker is None:
-            worker = _Worker(self._actor.remote(*self._with))
+            actor = self._actor.remote(*self._with)
+            worker = _Worker(actor, actor.placed.remote())
             self._workers.append(worker)
         worker.task = task
         worker.answer = worker.actor.work.remote(task)
@@ -100,6 +102,8 @@ class RayEngine:
         """What came back, after at most `timeout` seconds."""
         busy = {each.answer: each for each in self._workers if each.task is not None}
         ready, _ = self._ray.wait(list(busy), num_returns=1, timeout=timeout)
+        if ready:  # and what else there is
+            ready, _ = self._ray.wait(list(busy), num_returns=len(busy), timeout=0)
         back: list[tuple[Task, Reply]] = []
         for answer in ready:
             worker = busy[answer]
@@ -112,6 +116,12 @@ class RayEngine:
                 self._ray.kill(worker.actor)
                 back.append((task, Lost(f"the worker was lost: {str(error).strip()}")))
         return back
+
+    def begun(self, task: Task) -> bool:
+        """Whether the job's actor has its place: on a busy cluster it may wait for hours."""
+        worker = next(each for each in self._workers if each.task is task)
+        ready, _ = self._ray.wait([worker.placed], timeout=0)
+        return bool(ready)
 
     def drop(self, task: Task) -> None:
         """Kill the actor that is at a job."""
@@ -141,6 +151,9 @@ class _Actor:
         if os.path.isdir(where):
             os.chdir(where)
         self._out, self._execute = Path(out), execute
+
+    def placed(self) -> bool:
+        return True
 
     def work(self, task: Task) -> Reply:
         return work(task.job, self._out, self._execute, clean=task.clean)

@@ -29,6 +29,10 @@ class Engine(Protocol):
         """Hand a job to a free worker."""
         ...
 
+    def begun(self, task: Task) -> bool:
+        """Whether a job's worker is there, or it still waits for a place."""
+        ...
+
     def wait(self, timeout: float) -> list[tuple[Task, Reply]]:
         """What came back, after at most `timeout` seconds; a dead worker's job comes as `Lost`."""
         ...

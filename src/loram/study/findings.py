@@ -308,11 +308,12 @@ def _slopes(results: Results, blocks: Iterable[Block]) -> dict[tuple[str, str], 
 
 
 def _by_seed(results: Results, block: Block, label: str) -> np.ndarray:
-    """Validation (rates, tuning seeds), NaN where there is none."""
+    """Validation (rates, tuning seeds): NaN where there is none, infinite where it diverged."""
     runs = [run for run in results.block(block.task, block.rank) if run.label == label]
     seeds = results.design.tuning_seeds
     rows: list[list[float]] = []
     for rate in block.sweep(label).rates:
-        values, _ = scores_at(runs, rate.lr, "validation", seeds)
+        values, diverged = scores_at(runs, rate.lr, "validation", seeds)
+        values |= dict.fromkeys(diverged, np.inf)
         rows.append([values.get(seed, np.nan) for seed in seeds])
     return np.array(rows)

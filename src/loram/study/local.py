@@ -1,5 +1,6 @@
 """Workers on this machine: processes that live as long as the study, and are replaced if killed."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,9 +18,12 @@ from loram.study.worker import Execute, Lost, Reply, work
 
 __all__ = ["LocalEngine"]
 
+logger = logging.getLogger(__name__)
+
 # Read by the libraries when they are loaded, before a worker could say anything.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PATIENCE = 1.0  # seconds until a worker that was asked to end is killed
+_DYING = 10.0  # seconds until one that was killed is given up
 
 
 @dataclass(slots=True)
@@ -78,6 +82,10 @@ class LocalEngine:
                 back.append((task, Lost(_death(worker.process.exitcode))))
         return back
 
+    def begun(self, task: Task) -> bool:
+        """Processes need not wait for a place."""
+        return True
+
     def drop(self, task: Task) -> None:
         """Kill the worker that is at a job."""
         worker = next(each for each in self._workers if each.task is task)
@@ -133,7 +141,13 @@ def _end(worker: _Worker) -> None:
     worker.process.join(_PATIENCE)
     if worker.process.is_alive():
         worker.process.kill()
-        worker.process.join()
+        worker.process.join(_DYING)
+        if worker.process.is_alive():
+            logger.warning(
+                "process %d does not end though it was killed: it waits for a disk or a device, "
+                "and keeps its run until then",
+                worker.process.pid,
+            )
 
 
 def _death(code: int | None) -> str:

@@ -145,9 +145,11 @@ class _Loop:
         """A run that hangs would stall the study."""
         if self._hours is None:
             return
-        oldest = time.monotonic() - self._hours * 3600
+        now = time.monotonic()
         for key, (task, since) in list(self._running.items()):
-            if since < oldest:
+            if not workers.begun(task):
+                self._running[key] = _Attempt(task, now)
+            elif since < now - self._hours * 3600:
                 del self._running[key]
                 workers.drop(task)
                 self._take(task, Lost(f"not done after the {self._hours:g} hours of `run_hours`"))
@@ -169,8 +171,10 @@ class _Loop:
                     # What an error left may be its cause; what a kill left is good to go on from.
                     self._queue.append(Task(job, clean=isinstance(reply, Failed)))
                 else:
-                    record = blank(job, "failed", error=error)
-                    self._store.write(record)
+                    record = self._store.find(job.key)  # it may have come to its end all the same
+                    if record is None or record.status == "failed":
+                        record = blank(job, "failed", error=error)
+                        self._store.write(record)
                     self._settle(job, record)
 
     def _settle(self, job: Job, record: Record) -> None:

@@ -1,17 +1,16 @@
 """The learning rate of each method, chosen by validation only."""
 
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from loram.study.choice import Tried, best, edge
+from loram.study.choice import Edge, Tried, best, edge
 from loram.study.record import Record
 from loram.study.results import Better, Results, Run, same_rate, score
 
-__all__ = ["Edge", "Rate", "Tuned", "scores_at", "sign", "tuned"]
+__all__ = ["End", "Rate", "Tuned", "scores_at", "sign", "tuned"]
 
-Edge = Literal["low", "high", "only"]
+End = Edge | Literal["only"]
 
 
 class Rate(NamedTuple):
@@ -46,7 +45,7 @@ class Tuned(NamedTuple):
     rates: tuple[Rate, ...]
     lr: float | None
     validation: float | None
-    edge: Edge | None
+    edge: End | None
 
 
 def sign(better: Better) -> int:
@@ -80,7 +79,7 @@ def _rates(records: list[Record]) -> Iterable[Rate]:
         values = [value for r in here if (value := score(r, "validation")) is not None]
         yield Rate(
             lr,
-            float(np.mean(values)) if values else None,
+            fmean(values) if values else None,
             len(values),
             sum(r.status == "diverged" for r in here),
         )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loram.study.choice import best, tried
 from loram.study.results import Better
 from loram.study.select import sign
 
@@ -105,24 +106,29 @@ def slope_over_ranks(
     Args:
         ranks: two or more.
         lrs: for each rank, the rates of its grid, ascending.
-        values: for each rank, metric (rates, tuning seeds); NaN where a run diverged, which bars
-            the rate.
+        values: for each rank, metric (rates, tuning seeds); NaN where there is none, infinite
+            where a run diverged.
         better: whether more or less is.
         resamples: of the tuning seeds, the same for all ranks.
 
     Returns:
         None with fewer than two ranks that have a best rate; no bounds below two seeds.
     """
-    pairs = [(r, k) for k, r in enumerate(ranks) if np.isfinite(values[k].mean(axis=1)).any()]
+
+    def chosen(k: int, columns: np.ndarray | slice = slice(None)) -> int | None:
+        signed = sign(better) * values[k][:, columns]
+        return best([tried(row[~np.isnan(row)].tolist()) for row in signed])
+
+    pairs = [(rank, k) for k, rank in enumerate(ranks) if chosen(k) is not None]
     if len(pairs) < 2:
         return None
 
     def fitted(columns: np.ndarray | slice) -> float:
         points: list[tuple[float, float]] = []
         for rank, k in pairs:
-            means = sign(better) * values[k][:, columns].mean(axis=1)
-            if np.isfinite(means).any():
-                points.append((math.log10(rank), math.log10(lrs[k][int(np.nanargmax(means))])))
+            at = chosen(k, columns)
+            if at is not None:
+                points.append((math.log10(rank), math.log10(lrs[k][at])))
         if len({x for x, _ in points}) < 2:
             return math.nan
         x, y = np.array(points).T

@@ -137,7 +137,7 @@ class Spec(_Closed):
         launch: command that starts a run in several processes, such as `accelerate launch
             --multi_gpu --num_processes 4`; numbers depend on it.
         retries: further attempts at a run that failed.
-        run_hours: an attempt that takes longer is ended, and counts as failed; None for no limit.
+        run_hours: an attempt that takes longer is ended, which counts as one; None for no limit.
         seconds: of a run, for the estimate while none is done.
         keep: `adapters` keeps trained weights.
     """

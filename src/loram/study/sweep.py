@@ -7,11 +7,9 @@ best rate of each method is run with the other seeds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
-from statistics import fmean
 from typing import Literal, NamedTuple
 
-from loram.study.choice import Edge, Tried, best, edge
+from loram.study.choice import Edge, Tried, best, edge, tried
 
 __all__ = ["Ask", "Look", "Outcome", "State", "Sweep", "advance"]
 
@@ -92,11 +90,11 @@ def advance(sweep: Sweep, look: Look) -> State:
         )
         if needed:
             return State("tuning", needed, points, {}, {})
-        tried = {
+        found = {
             method: [_tried(sweep, method, k, look) for k in points] for method in sweep.methods
         }
-        indices = {method: best(rates) for method, rates in tried.items()}
-        sides = {method: _side(rates, indices[method]) for method, rates in tried.items()}
+        indices = {method: best(rates) for method, rates in found.items()}
+        sides = {method: _side(rates, indices[method]) for method, rates in found.items()}
         grown = _grow(points, set(sides.values()), sweep)
         if grown == points:
             break
@@ -114,19 +112,17 @@ def advance(sweep: Sweep, look: Look) -> State:
 
 def _tried(sweep: Sweep, method: str, k: int, look: Look) -> Tried:
     outcomes = [look(Ask(method, k, seed)) for seed in sweep.tuning_seeds]
-    known = [each.score for each in outcomes if each is not None and each.score is not None]
-    scores = [score for score in known if isfinite(score)]
-    return Tried(fmean(scores) if scores else None, len(scores), len(known) - len(scores))
+    return tried([e.score for e in outcomes if e is not None and e.score is not None])
 
 
-def _side(tried: list[Tried], chosen: int | None) -> Edge | None:
+def _side(rates: list[Tried], chosen: int | None) -> Edge | None:
     """Where the grid should grow for a method: where every rate diverged, the best is lower still.
 
     A method that only failed has no best anywhere: no grid grows for it.
     """
     if chosen is None:
-        return "low" if any(rate.diverged for rate in tried) else None
-    return edge(tried, chosen)
+        return "low" if any(rate.diverged for rate in rates) else None
+    return edge(rates, chosen)
 
 
 def _grow(points: range, sides: set[Edge | None], sweep: Sweep) -> range:

@@ -183,10 +183,11 @@ def _magnitude(findings: Findings, folder: Path) -> list[Part]:
 def _ranks(findings: Findings, folder: Path) -> list[Part]:
     drawn = over_ranks.draw_over_ranks(findings, folder)
     caption = (
-        "Metric over rank, the band is Student's interval, and the magnitude that updates came to."
+        "Metric and magnitude of the update over rank: means over seeds, a band is Student's "
+        "interval, a cross a rank at which a seed diverged."
     )
     return [
-        *_shown(drawn, caption),
+        *_shown(drawn, caption + (_SMALL_MULTIPLES if len(drawn) > 1 else "")),
         *over_ranks.over_ranks(findings),
         *_only(over_ranks.slopes(findings)),
     ]

@@ -204,7 +204,7 @@ def _finish(
     if axes.ticks:
         panel.set_xticks(axes.ticks, [f"{tick:g}" for tick in axes.ticks])
         panel.set_xticks([], minor=True)
-    panel.tick_params(labelsize=8, colors=INK, labelcolor=GREY)
+    panel.tick_params(which="both", labelsize=8, colors=INK, labelcolor=GREY)
     panel.set_xlabel(mathtext(axes.x), fontsize=9)
     panel.set_ylabel(mathtext(axes.y[key]), fontsize=9)
     values = np.array([v for line in lines.values() for v in line.y if math.isfinite(v)])

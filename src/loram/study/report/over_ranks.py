@@ -23,10 +23,17 @@ _MAGNITUDE = "ν[W_LoRA] after training"
 
 
 class _At(NamedTuple):
-    """A method at one rank: its metric and its mean ν[W_LoRA], each None without numbers."""
+    """A method at one rank.
+
+    Attributes:
+        metric: over seeds; None without numbers.
+        update: mean ν[W_LoRA] of the same runs; None likewise.
+        diverged: seeds.
+    """
 
     metric: Interval | None
     update: float | None
+    diverged: int = 0
 
 
 class _Setting(NamedTuple):
@@ -69,9 +76,12 @@ def over_ranks(findings: Findings) -> list[Table]:
 
 
 def _cell(found: _At | None) -> str:
-    if found is None or found.metric is None:
+    if found is None:
         return NONE
-    return f"{number(found.metric.mean)}, {rate(found.update)}"
+    numbers = NONE
+    if found.metric is not None:
+        numbers = f"{number(found.metric.mean)}, {rate(found.update)}"
+    return numbers + (f" ({found.diverged} diverged)" if found.diverged else "")
 
 
 def _slope(at: Mapping[int, _At]) -> str:
@@ -94,23 +104,14 @@ def draw_over_ranks(findings: Findings, folder: Path) -> list[Path]:
         names |= {title: f"{block.metric}, {block.split}", of_update: _MAGNITUDE}
         panels |= {title: {}, of_update: {}}
         for label, at in methods.items():
-            known = [(rank, at[rank]) for rank in ranks if rank in at and at[rank].metric]
-            means = [found.metric for _, found in known if found.metric is not None]
-            if not means:
-                continue
-            x = [rank for rank, _ in known]
-            panels[title][label] = Line(
-                x,
-                [each.mean for each in means],
-                [each.mean if each.low is None else each.low for each in means],
-                [each.mean if each.high is None else each.high for each in means],
-            )
-            updates = [found.update or math.nan for _, found in known]
+            known = {rank: at.get(rank, _At(None, None)) for rank in ranks}
+            panels[title][label] = _line(known)
+            updates = [each.update or math.nan for each in known.values()]
             if not all(map(math.isnan, updates)):
-                panels[of_update][label] = Line(x, updates)
+                panels[of_update][label] = Line(ranks, updates)
             data += [
-                (title, label, rank, *each, update)
-                for rank, each, update in zip(x, means, updates, strict=True)
+                (title, label, rank, *(each.metric or (None,) * 4), each.update, each.diverged)
+                for rank, each in known.items()
             ]
     picture = folder / "ranks.png"
     magnitudes = frozenset(title for title, name in names.items() if name == _MAGNITUDE)
@@ -118,9 +119,22 @@ def draw_over_ranks(findings: Findings, folder: Path) -> list[Path]:
     labels = findings.results.design.labels
     drawn = draw_lines(picture, panels, axes, labels, findings.reference)
     if drawn:
-        headings = ("setting", "method", "rank", "mean", "low", "high", "seeds", "nu_update")
+        interval = ("mean", "low", "high", "seeds")
+        headings = ("setting", "method", "rank", *interval, "nu_update", "diverged")
         write_csv(picture, headings, data)
     return drawn
+
+
+def _line(at: Mapping[int, _At]) -> Line:
+    nothing = Interval(math.nan, None, None, 0)
+    found = [each.metric or nothing for each in at.values()]
+    return Line(
+        list(at),
+        [each.mean for each in found],
+        [each.mean if each.low is None else each.low for each in found],
+        [each.mean if each.high is None else each.high for each in found],
+        crosses=[rank for rank, each in at.items() if each.diverged],
+    )
 
 
 def _settings(findings: Findings) -> Iterator[_Setting]:
@@ -131,9 +145,9 @@ def _settings(findings: Findings) -> Iterator[_Setting]:
         if len(blocks) < 2:
             continue
         blocks.sort(key=lambda block: block.rank)
-        if any(block.swept for block in blocks):
-            title = f"{task}, best rates"
-            yield _over(findings, title, [(b, b.after) for b in blocks], None)
+        tuned = [(block, block.after) for block in blocks if block.swept]
+        if len(tuned) > 1:
+            yield _over(findings, f"{task}, best rates", tuned, None)
         for lr in dict.fromkeys(lr for block in blocks for lr in block.recipe):
             here = [(block, block.recipe[lr]) for block in blocks if lr in block.recipe]
             if len(here) > 1:
@@ -150,9 +164,16 @@ def _over(
     for block, comparison in comparisons:
         runs = dict(findings.settings(block))[lr]
         for line in comparison.lines:
-            updates = [each.update for each in runs.get(line.label, ()) if each.update]
-            update = float(np.mean(updates)) if updates else None
-            methods[line.label][block.rank] = _At(line.mean, update)
+            updates = [
+                each.update
+                for each in runs.get(line.label, ())
+                if each.update and each.seed in line.scores.values
+            ]
+            methods[line.label][block.rank] = _At(
+                line.mean,
+                float(np.mean(updates)) if updates else None,
+                len(line.scores.diverged),
+            )
     blocks = [block for block, _ in comparisons]
     found = {label: at for label, at in methods.items() if at}
     return _Setting(title, lr is not None, blocks[0], tuple(block.rank for block in blocks), found)

@@ -16,12 +16,12 @@ from loram.study.report.numbers import (
     seconds,
 )
 from loram.study.report.words import title_of
-from loram.study.select import Edge, Tuned
+from loram.study.select import End, Tuned
 from loram.study.sensitivity import Width
 
 __all__ = ["after_tuning", "at_fixed_rate", "costs", "pairs", "time_to_target", "widths"]
 
-_EDGES: dict[Edge | None, str] = {
+_EDGES: dict[End | None, str] = {
     None: "",
     "low": " (low end)",
     "high": " (high end)",
@@ -34,7 +34,7 @@ _EDGE_NOTE = (
 
 _SIGNS = {  # in the column of widths
     "≥": "≥: the range reaches the end of the grid and is at least so wide.",
-    NONE: f"{NONE}: no rate is better than another.",
+    NONE: f"{NONE}: no rate works, or none is better than another.",
 }
 
 
