@@ -94,12 +94,14 @@ def advance(sweep: Sweep, look: Look) -> State:
             method: [_tried(sweep, method, k, look) for k in points] for method in sweep.methods
         }
         indices = {method: best(rates) for method, rates in found.items()}
-        sides = {method: _side(rates, indices[method]) for method, rates in found.items()}
+        sides: dict[str, Edge | None] = {
+            method: _side(rates, indices[method]) for method, rates in found.items()
+        }
         grown = _grow(points, set(sides.values()), sweep)
         if grown == points:
             break
         points = grown
-    edges = {method: side for method, side in sides.items() if side is not None}
+    edges: dict[str, Edge] = {method: side for method, side in sides.items() if side is not None}
     chosen = {method: None if at is None else points[at] for method, at in indices.items()}
     needed = tuple(
         ask
