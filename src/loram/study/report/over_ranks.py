@@ -131,8 +131,8 @@ def _line(at: Mapping[int, _At]) -> Line:
     return Line(
         list(at),
         [each.mean for each in found],
-        [each.mean if each.low is None else each.low for each in found],
-        [each.mean if each.high is None else each.high for each in found],
+        [math.nan if each.low is None else each.low for each in found],
+        [math.nan if each.high is None else each.high for each in found],
         crosses=[rank for rank, each in at.items() if each.diverged],
     )
 
