@@ -119,15 +119,17 @@ class RayEngine:
 
     def begun(self, task: Task) -> bool:
         """Whether the job's actor has its place: on a busy cluster it may wait for hours."""
-        worker = next(each for each in self._workers if each.task is task)
-        ready, _ = self._ray.wait([worker.placed], timeout=0)
+        ready, _ = self._ray.wait([self._at(task).placed], timeout=0)
         return bool(ready)
 
     def drop(self, task: Task) -> None:
         """Kill the actor that is at a job."""
-        worker = next(each for each in self._workers if each.task is task)
+        worker = self._at(task)
         self._workers.remove(worker)
         self._ray.kill(worker.actor)
+
+    def _at(self, task: Task) -> _Worker:
+        return next(each for each in self._workers if each.task is task)
 
     def close(self) -> None:
         """End all actors, and the cluster if it is ours."""

@@ -102,7 +102,7 @@ class Findings:
 
     def best_runs(self, block: Block, label: str) -> list[Record]:
         """Runs of a method at its best rate that are done, of all seeds."""
-        return self._done(block, label, block.sweep(label).lr)
+        return self.runs_at(block, label, block.sweep(label).lr)
 
     def settings(self, block: Block) -> Iterator[tuple[float | None, dict[str, list[Record]]]]:
         """What is compared: None for the best rates, or a fixed rate, and each method's runs there.
@@ -113,9 +113,10 @@ class Findings:
         if block.swept:
             yield None, {label: self.best_runs(block, label) for label in labels}
         for lr in block.recipe:
-            yield lr, {label: self._done(block, label, lr) for label in labels}
+            yield lr, {label: self.runs_at(block, label, lr) for label in labels}
 
-    def _done(self, block: Block, label: str, lr: float | None) -> list[Record]:
+    def runs_at(self, block: Block, label: str, lr: float | None) -> list[Record]:
+        """Runs of a method at a rate that are done, of all seeds; none of them where lr is None."""
         return [
             run.record
             for run in self.results.block(block.task, block.rank)

@@ -147,26 +147,26 @@ def _settings(findings: Findings) -> Iterator[_Setting]:
         blocks.sort(key=lambda block: block.rank)
         tuned = [(block, block.after) for block in blocks if block.swept]
         if len(tuned) > 1:
-            yield _over(findings, f"{task}, best rates", tuned, None)
+            yield _over(findings, f"{task}, best rates", tuned, fixed=False)
         for lr in dict.fromkeys(lr for block in blocks for lr in block.recipe):
             here = [(block, block.recipe[lr]) for block in blocks if lr in block.recipe]
             if len(here) > 1:
-                yield _over(findings, f"{task}, lr {rate(lr)}", here, lr)
+                yield _over(findings, f"{task}, lr {rate(lr)}", here, fixed=True)
 
 
 def _over(
     findings: Findings,
     title: str,
     comparisons: Sequence[tuple[Block, Comparison]],
-    lr: float | None,
+    *,
+    fixed: bool,
 ) -> _Setting:
     methods: dict[str, dict[int, _At]] = {label: {} for label in findings.results.design.labels}
     for block, comparison in comparisons:
-        runs = dict(findings.settings(block))[lr]
         for line in comparison.lines:
             updates = [
                 each.update
-                for each in runs.get(line.label, ())
+                for each in findings.runs_at(block, line.label, line.scores.lr)
                 if each.update and each.seed in line.scores.values
             ]
             methods[line.label][block.rank] = _At(
@@ -176,7 +176,7 @@ def _over(
             )
     blocks = [block for block, _ in comparisons]
     found = {label: at for label, at in methods.items() if at}
-    return _Setting(title, lr is not None, blocks[0], tuple(block.rank for block in blocks), found)
+    return _Setting(title, fixed, blocks[0], tuple(block.rank for block in blocks), found)
 
 
 def slopes(findings: Findings) -> Table | None:
