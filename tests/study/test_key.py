@@ -4,7 +4,7 @@ import json
 
 from study_fakes import VERSIONS, plan
 
-from loram.study.key import content, run_key
+from loram.study.key import content, local, run_key
 from loram.study.plan import Block
 
 BLOCK = Block("answers", 4)
@@ -57,6 +57,20 @@ def test_local_data_goes_by_content_not_by_place(tmp_path):
     (tmp_path / "two" / "train.jsonl").write_text(rows)
     (tmp_path / "two" / "train.jsonl").rename(tmp_path / "two" / "other.jsonl")
     assert run_key(first, VERSIONS, 1) != run_key(second, VERSIONS, 1)
+
+
+def test_a_folder_named_as_what_is_made_by_name_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = {"model": "smollm2", "data": "wordmath", "validation_size": 4, "dtype": "float32"}
+    before = key(base=base)
+    for name in ("smollm2", "wordmath"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl").write_text("{}")
+    assert key(base=base) == before
+    # Of another task a folder of that name is data like any.
+    of_glue = {"task": "glue/rte", "data": "wordmath"}
+    assert local(of_glue) == {"data": "wordmath"}
+    assert local({"task": "answers", **base}) == {}
 
 
 def test_a_file_counts_as_its_content(tmp_path):

@@ -18,6 +18,7 @@ import synthetic
 from typer.testing import CliRunner
 
 from loram.cli import app
+from loram.study.across import TaskScores, overall
 from loram.study.comparison import Scores, compare
 from loram.study.findings import find
 from loram.study.report import over_ranks, pictures, words
@@ -26,7 +27,7 @@ from loram.study.report.pictures import draw_sensitivity
 from loram.study.report.published import PUBLISHED, published
 from loram.study.report.read import read_study
 from loram.study.report.tables import widths
-from loram.study.report.wide import theirs
+from loram.study.report.wide import over_tasks, theirs
 from loram.study.report.write import parse_targets, report
 
 FEW = ("lora", "rslora", "loram")
@@ -181,19 +182,22 @@ def test_one_seed_gives_no_intervals_and_no_claims(tmp_path):
 
 
 def test_a_study_at_fixed_rates_says_nothing_of_tuning_and_draws_its_training(tmp_path):
-    rates = (1e-4, 1e-3)
-    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc",), recipe=rates)
+    rates, tasks = (1e-4, 1e-3), ("glue/mrpc", "glue/rte")
+    spec, records = synthetic.make(methods=FEW, tasks=tasks, recipe=rates)
     del spec["lrs"]
     report(synthetic.write(tmp_path, spec, [each for each in records if each.lr in rates]))
     found = text(tmp_path)
-    assert "fixed rates only; 18 runs" in found
+    assert "fixed rates only; 36 runs" in found
     assert "not finished" not in found
     for of_tuning in ("best rate:", "## After tuning", "## Sensitivity", "tuning runs", "tuned on"):
         assert of_tuning not in found
+    assert "Over tasks, rank 8, all methods at 1e-4:" in found
+    assert "Over tasks, rank 8, each" not in found
+    assert not re.search(r"\bnan\b", found)
     for name in ("losses", "curves"):
         with (tmp_path / "report" / f"{name}.csv").open(newline="") as file:
             titles = {row["block"] for row in csv.DictReader(file)}
-        assert titles == {"glue/mrpc, rank 8, lr 1e-4", "glue/mrpc, rank 8, lr 1e-3"}
+        assert titles == {f"{t}, rank 8, lr {lr}" for t in tasks for lr in ("1e-4", "1e-3")}
 
 
 def test_losses_above_that_of_the_first_step_are_brought_down(tmp_path):
@@ -243,6 +247,51 @@ def test_pairs_say_what_diverged_and_what_is_missing():
         "Pair: base (the other has no results) is not tested against gone.",
         "Pair: base (the other has no results) is not tested against x.",
     ]
+
+
+def test_what_diverged_is_said_beside_what_is_not_told_apart():
+    scores = {
+        "base": Scores({0: 0.1, 1: 0.2, 2: 0.3}),
+        "alike": Scores({0: 0.3, 1: 0.1, 2: 0.25}, (3, 4)),
+    }
+    said = list(words._compared(compare(scores, "base", "high"), "base"))
+    assert said[0] == "No significant difference from base: alike (seeds diverged: 2)."
+    swapped = list(words._compared(compare(scores, "alike", "high"), "alike"))
+    assert "(2 of its seeds diverged); not distinguishable from it: base." in swapped[-1]
+
+
+def test_over_tasks_nothing_is_said_in_favour_of_what_diverged():
+    # A diverged seed counts as the worst method's mean: beside the worst that costs nothing.
+    nan = float("nan")
+    values = {"base": [0.70, 0.71, 0.69], "falls": [0.9, 0.9, nan], "good": [0.9, 0.91, 0.9]}
+    tasks = {
+        f"t{k}": TaskScores("high", {m: dict(enumerate(v)) for m, v in values.items()})
+        for k in range(4)
+    }
+    found = overall(tasks, "base")
+    assert found is not None
+    assert found.of("falls").p < 0.05
+    said = list(words._over(found, "base"))
+    assert re.fullmatch(r"Significantly above base in normalised score: good \([^;]*\)\.", said[0])
+    assert said[1] == "Not tested against base: falls (runs diverged: 4)."
+    assert any("falls 4. Nothing is said" in note for note in over_tasks(found, "x", "base").notes)
+    _, reason, *_ = words._over(overall(tasks, "falls"), "falls")
+    assert reason == "Not tested against falls: base (runs of the other diverged: 4)."
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_task_without_any_result_orders_no_methods(tmp_path):
+    def fail(record):
+        if record.task != "glue/rte":
+            return record
+        gone = {"status": "failed", "error": "no", "test": {}, "validation": {}, "curve": ()}
+        return record.model_copy(update=gone)
+
+    spec, records = synthetic.make(methods=FEW, tasks=("glue/mrpc", "glue/rte"), change=fail)
+    report(synthetic.write(tmp_path, spec, records))
+    found = text(tmp_path)
+    assert "Over tasks" not in found
+    assert not re.search(r"\bnan\b", found)
 
 
 @pytest.mark.usefixtures("undrawn")

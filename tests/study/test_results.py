@@ -200,6 +200,20 @@ def test_ranks_and_scores_over_tasks_by_hand():
     assert overall({"one": tasks["one"]}, "b") is None
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [([0.3, 0.2, 0.1], [0.1, 0.2, 0.3]), ([0.1, 0.3, 0.35], [0.2, 0.2, 0.35])],
+)
+def test_means_that_differ_by_rounding_alone_are_equal(first, second):
+    tasks = {
+        "alike": scores({"a": first, "b": second}),
+        "apart": scores({"a": [1.0, 1.1, 1.2], "b": [2.0, 2.2, 2.1]}),
+    }
+    found = overall(tasks, "a")
+    assert found.of("a").score == pytest.approx((0.5 + 0) / 2)
+    assert found.of("b").score == pytest.approx((0.5 + 1) / 2)
+
+
 def test_friedman_needs_five_tasks_and_finds_an_order():
     generator = np.random.default_rng(0)
     table = {

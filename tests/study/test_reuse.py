@@ -56,6 +56,16 @@ def test_a_failed_run_is_not_taken_over(tmp_path):
     assert reusable([published(failed, tmp_path)]) == []
 
 
+def test_a_result_takes_the_place_of_a_failure(tmp_path):
+    _, records = synthetic.make(methods=["lora"], tasks=["glue/rte"])
+    done = next(each for each in records if each.status == "done")
+    store = Store(tmp_path)
+    store.write(done.model_copy(update={"status": "failed", "error": "no"}))
+    assert reuse([done], store) == 1
+    assert store.find(done.key) == done
+    assert reuse([done.model_copy(update={"wall_seconds": 1e9})], store) == 0
+
+
 def test_what_is_no_record_of_runs_is_refused_before_anything_is_written(tmp_path):
     text = tmp_path / "runs.parquet"
     text.write_text("key,model\n")

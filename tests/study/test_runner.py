@@ -194,6 +194,97 @@ def test_a_run_that_ends_as_it_is_dropped_is_done(tmp_path, monkeypatch):
     assert {each.status for each in Store(tmp_path).records()} == {"done"}
 
 
+class Held(Inline):
+    """Another process takes the run of LoRAM at the moment that `taken` names, and does it."""
+
+    def __init__(self, out, taken, status, run=execute):
+        super().__init__(out, run)
+        self._taken, self._status = taken, status
+        self._lock = self._held = None
+
+    def submit(self, task):
+        if self._taken == "before":
+            self._take(task.job)
+        super().submit(task)
+
+    def wait(self, timeout):
+        found = super().wait(timeout)
+        if self._taken == "given up":
+            self._take(found[0][0].job)
+        return found
+
+    def _take(self, job):
+        if self._held is None and job.method == "loram":
+            self._held, self._lock = job, Store(self._out).lock(job.key)
+            assert self._lock.__enter__()
+
+    def let_go(self):
+        if self._lock is not None:
+            test = {"loss": 0.5} if self._status == "done" else {}
+            if self._status is not None:
+                values = {"validation": test, "test": test}
+                Store(self._out).write(record(self._held, self._status, **values))
+            self._lock.__exit__(None, None, None)
+            self._lock = None
+
+
+class LetGo(Unwatched):
+    """The other process ends its run at the third look."""
+
+    def __init__(self, engine):
+        super().__init__()
+        self._engine, self._looks = engine, itertools.count()
+
+    def show(self, board, running):
+        if next(self._looks) == 3:
+            self._engine.let_go()
+
+
+def fail(job, folder):
+    if job.method == "loram":
+        raise RuntimeError("no luck")
+    return execute(job, folder)
+
+
+@pytest.mark.parametrize(
+    ("taken", "status", "run", "ended", "tries"),
+    [
+        ("before", "done", execute, "done", 1),
+        ("before", "failed", execute, "failed", 1),  # both processes see the same
+        ("before", None, execute, "done", 2),  # it was killed
+        ("given up", "done", fail, "done", 1),
+        ("given up", "failed", fail, "failed", 1),
+        ("given up", None, fail, "failed", 1),
+    ],
+)
+def test_what_comes_of_a_run_that_another_process_is_at_counts(
+    tmp_path, taken, status, run, ended, tries
+):
+    made = plan(lrs=None, recipe={"lrs": [1e-3]}, seeds=[0], retries=0)
+    engine = Held(tmp_path, taken, status, run)
+    watch = LetGo(engine)
+    assert study(made, tmp_path, lambda: engine, watch=watch).end is End.DONE
+    found = {job.method: each for job, each in watch.seen}
+    assert (found["lora"].status, found["loram"].status) == ("done", ended)
+    assert len(watch.seen) == 2
+    assert sum(job.method == "loram" for job in engine.submitted) == tries
+    on_disk = {each.method: each for each in Store(tmp_path).records()}
+    assert on_disk["loram"] == found["loram"]
+
+
+def test_a_result_from_a_machine_of_its_own_takes_the_place_of_a_failure(tmp_path):
+    made = plan(lrs=None, recipe={"lrs": [1e-3]}, seeds=[0], retries=0)
+    do(tmp_path / "here", made, fail)
+
+    class Apart(Inline):
+        """Its folder is not this one: records come back by value."""
+
+    engine = Apart(tmp_path / "there")
+    study(made, tmp_path / "here", lambda: engine, watch=Unwatched())
+    assert [job.method for job in engine.submitted] == ["loram"]
+    assert {each.status for each in Store(tmp_path / "here").records()} == {"done"}
+
+
 def test_an_error_that_passes_leaves_no_mark(tmp_path):
     failed = []
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from study_fakes import VERSIONS, spec
+from study_fakes import VERSIONS, plan, spec
 
 from loram.study import check
 from loram.study.check import problems
@@ -122,6 +122,25 @@ def test_every_problem_of_every_run_is_said_once_and_at_once():
     with pytest.raises(StudyError) as raised:
         Plan(study, VERSIONS)
     assert all(line in str(raised.value) for line in lines)
+
+
+def test_one_run_under_two_labels_is_refused(tmp_path):
+    methods = ["loram", {"method": "loram", "label": "plain", "rslora": False}]
+    with pytest.raises(StudyError, match="method plain: the same runs as task answers with method"):
+        plan(methods=methods)
+    tasks = ["answers", {"task": "answers", "label": "more often", "save_every": 3}]
+    with pytest.raises(StudyError, match=r"(?s)task more often with method lora:.*method loram:"):
+        plan(tasks=tasks)
+    plan(methods=["loram", {"method": "loram", "label": "scaled", "rslora": True}])
+
+
+def test_results_may_not_lie_among_the_data(tmp_path, sums):
+    base = {"model": "none", "data": str(sums), "validation_size": 4, "held_out_size": 4}
+    made = plan(base=base)
+    made.check_folder(tmp_path / "apart")
+    for inside in (sums, sums / "runs"):
+        with pytest.raises(StudyError, match=r"apart from what runs read, got .* in `data: "):
+            made.check_folder(inside)
 
 
 def test_tuning_needs_validation_examples_and_fixed_rates_do_not():

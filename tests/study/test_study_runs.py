@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -172,6 +173,18 @@ def test_a_study_killed_with_its_workers_ends_with_the_same_numbers(made, undist
     assert len(records(tmp_path)) < 6
     study(made, tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched())
     assert numbers(Store(tmp_path).records()) == numbers(Store(undisturbed).records())
+
+
+def test_a_record_that_was_lost_comes_back_without_what_is_not_known(made, undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    known = Store(tmp_path).records()[0]
+    (Store(tmp_path).folder(known.key) / "record.json").unlink()
+    study(made, tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched())
+    again = Store(tmp_path).find(known.key)
+    measured = ("init_seconds", "train_seconds")
+    assert [getattr(again, x) for x in measured] == [getattr(known, x) for x in measured]
+    assert again.wall_seconds is None
+    assert numbers([again]) == numbers([known])
 
 
 def test_a_run_that_diverges_is_a_record(made, tmp_path):

@@ -7,11 +7,13 @@ and it needs at least five.
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from loram.study.comparison import Verdict, claim
 from loram.study.results import Better
 from loram.study.select import sign
 from loram.study.statistics import ALPHA, Paired, holm, stratified
@@ -44,6 +46,7 @@ class Standing(NamedTuple):
         score_bounds: likewise.
         against: score minus the reference's; None for the reference itself.
         p: corrected by Holm over the methods.
+        diverged: its runs that did, over all tasks.
     """
 
     label: str
@@ -53,6 +56,14 @@ class Standing(NamedTuple):
     score_bounds: tuple[float, float] | None
     against: Paired | None
     p: float | None
+    diverged: int
+
+    def verdict(self, other: "Standing") -> Verdict:
+        """What may be said of it beside the one that it was tested against."""
+        if self.against is None:
+            return "not tested"
+        ahead = self.against.difference.mean > 0
+        return claim(self.p, ahead, bool((self if ahead else other).diverged))
 
 
 class Friedman(NamedTuple):
@@ -73,6 +84,10 @@ class Overall(NamedTuple):
     tasks: tuple[str, ...]
     standings: tuple[Standing, ...]
     friedman: Friedman | None
+
+    def of(self, label: str) -> Standing | None:
+        """That of a method, if it has every task."""
+        return next((each for each in self.standings if each.label == label), None)
 
 
 def overall(tasks: Mapping[str, TaskScores], reference: str) -> Overall | None:
@@ -109,6 +124,7 @@ def overall(tasks: Mapping[str, TaskScores], reference: str) -> Overall | None:
             _bounds_of(value_bounds, k),
             against[k],
             corrected[k],
+            sum(math.isnan(v) for task in tasks.values() for v in task.values[label].values()),
         )
         for k, label in enumerate(labels)
     ]
@@ -123,9 +139,11 @@ def _standardised(task: TaskScores, labels: Sequence[str]) -> tuple[np.ndarray, 
     values = sign(task.better) * np.array(table)
     diverged = np.isnan(values)
     ranks = stats.rankdata(-np.where(diverged, -np.inf, values), axis=0)
-    means = [float(np.nanmean(row)) for row in values if not np.isnan(row).all()]
+    # Equal values in another order of seeds, or values that rounding sets apart, are no spread.
+    means = [fmean(row[~np.isnan(row)]) for row in values if not np.isnan(row).all()]
     spread = max(means) - min(means) if means else 0.0
-    scores = np.full_like(values, 0.5) if spread == 0 else (values - min(means)) / spread
+    alike = spread <= 1e-12 * max(map(abs, means), default=0.0)
+    scores = np.full_like(values, 0.5) if alike else (values - min(means)) / spread
     # A seed may lie below the worst method's mean; one that diverged lies below all.
     return ranks, np.where(diverged, min(0.0, float(np.nanmin(scores, initial=0.0))), scores)
 

@@ -69,6 +69,7 @@ def compare(
     if workers is not None:
         spec = spec.model_copy(update={"workers": workers})
     plan = Plan(spec, deciding())
+    plan.check_folder(out)
     known = reusable(reused)
     if dry_run:
         known += Store(out).records() if (out / "runs").is_dir() else []

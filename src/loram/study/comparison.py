@@ -9,7 +9,7 @@ from loram.study.results import Better
 from loram.study.select import sign
 from loram.study.statistics import ALPHA, Interval, Paired, bootstrap, holm, paired, student
 
-__all__ = ["Comparison", "Line", "Pair", "Scores", "Verdict", "compare", "verdict"]
+__all__ = ["Comparison", "Line", "Pair", "Scores", "Verdict", "claim", "compare", "verdict"]
 
 Verdict = Literal["better", "worse", "no significant difference", "not tested"]
 
@@ -116,13 +116,27 @@ def verdict(line: Line, other: Scores, better: Better) -> Verdict:
     A difference counts if its corrected p is below ALPHA, and never in favour of a method some of
     whose seeds diverged: the mean of the others would flatter it.
     """
-    if line.against is None or line.p is None:
+    if line.against is None:
         return "not tested"
-    if line.p >= ALPHA:
+    ahead = sign(better) * line.against.difference.mean > 0
+    return claim(line.p, ahead, bool(line.scores.diverged if ahead else other.diverged))
+
+
+def claim(p: float | None, ahead: bool, broken: bool) -> Verdict:
+    """What a corrected p allows to be said of a method.
+
+    Args:
+        p: None if it could not be tested.
+        ahead: of the other.
+        broken: whether seeds of the one that is ahead diverged.
+    """
+    if p is None:
+        return "not tested"
+    if p >= ALPHA:
         return "no significant difference"
-    if sign(better) * line.against.difference.mean > 0:
-        return "not tested" if line.scores.diverged else "better"
-    return "not tested" if other.diverged else "worse"
+    if broken:
+        return "not tested"
+    return "better" if ahead else "worse"
 
 
 def _line(label: str, scores: Scores) -> Line:

@@ -34,6 +34,7 @@ def execute(job: Job, folder: Path) -> Record:
     prepare_process(job.threads)
     reset_peak()
     began = time.perf_counter()
+    known = (folder / "results.json").exists()  # its record was lost: nothing is measured here
     try:
         if job.launch is not None:
             launch(job.launch, job, folder)  # what it left is read below
@@ -41,7 +42,11 @@ def execute(job: Job, folder: Path) -> Record:
         results = run(TrainSettings.model_validate(job.settings), folder, before=False)
     except DivergedError as error:
         return record(job, "diverged", error=str(error), wall_seconds=time.perf_counter() - began)
-    return _done(job, folder, results, time.perf_counter() - began)
+    done = _done(job, folder, results, time.perf_counter() - began)
+    if not known:
+        return done
+    of_run = {"wall_seconds": None, "peak_memory_bytes": results["peak_memory_bytes"]}
+    return done.model_copy(update=of_run)
 
 
 def _same_machine(job: Job) -> None:

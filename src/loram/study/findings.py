@@ -256,7 +256,10 @@ def _targets(
 
 
 def _over(comparisons: Mapping[str, Comparison], reference: str) -> Overall | None:
-    """Over tasks, of the methods and seeds that each task has in full, divergence included."""
+    """Over tasks, of the methods and seeds that each task has in full, divergence included.
+
+    A task that nothing is known of yet, or whose methods have no rate of their own, orders none.
+    """
     tasks: dict[str, TaskScores] = {}
     for task, comparison in comparisons.items():
         values = {
@@ -264,6 +267,8 @@ def _over(comparisons: Mapping[str, Comparison], reference: str) -> Overall | No
             for line in comparison.lines
         }
         every = set().union(*values.values())
+        if not every:
+            continue
         full = {label: seeds for label, seeds in values.items() if seeds.keys() == every}
         tasks[task] = TaskScores(comparison.better, full)
     return overall(tasks, reference)

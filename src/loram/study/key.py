@@ -7,14 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NOT_HASHED", "content", "run_key"]
+from loram.tasks.pairs import ANSWERS
+from loram.tasks.sources import WORDMATH
+from loram.train.model import EMBEDDED
+
+__all__ = ["NOT_HASHED", "content", "local", "run_key"]
 
 # Bad images are left out or end the run: one that is done has the same numbers either way.
 NOT_HASHED = ("keep", "magnitudes_every", "save_every", "skip_bad_images")
 """Settings that change what a run writes down or how it is resumed, not its numbers."""
 
-# Settings that may name files here: their content counts, wherever they lie.
-_PATHS = ("data", "model")
 # Larger files go by size and time of change: weights of gigabytes are not read for a key.
 _READ_UP_TO = 256 * 2**20
 
@@ -35,13 +37,23 @@ def run_key(
         read: `content`, or a cache of it.
     """
     hashed = {name: value for name, value in settings.items() if name not in NOT_HASHED}
-    for name in _PATHS:
-        value = hashed.get(name)
-        if isinstance(value, str) and Path(value).exists():
-            hashed[name] = (read or content)(value)
+    hashed |= {name: (read or content)(path) for name, path in local(settings).items()}
     what = {"settings": hashed, "versions": dict(versions), "threads": threads}
     text = json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def local(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that name files here, as a run would read them: what it makes by name is none."""
+    of_wordmath = settings.get("task") == ANSWERS.name
+    made = {"model": EMBEDDED.keys(), "data": {WORDMATH} if of_wordmath else ()}
+    return {
+        name: value
+        for name, names in made.items()
+        if isinstance(value := settings.get(name), str)
+        and value not in names
+        and Path(value).exists()
+    }
 
 
 def content(path: str) -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 
 from loram.study.check import problems
 from loram.study.errors import StudyError
 from loram.study.grid import rate
 from loram.study.job import Job
-from loram.study.key import content, run_key
-from loram.study.settings import resolve
+from loram.study.key import content, local, run_key
+from loram.study.settings import fields, resolve
 from loram.study.spec import Spec
 from loram.study.sweep import Sweep
 
@@ -37,10 +38,7 @@ class Plan:
         Raises:
             StudyError: what is wrong with any of its runs.
         """
-        found = problems(spec)
-        if found:
-            lines = "\n".join(f"  {line}" for line in found)
-            raise StudyError(f"study {spec.name!r} can't be run:\n{lines}")
+        _refuse(spec, problems(spec))
         self.spec = spec
         # What starts a run decides how many processes add up its gradient.
         self.versions = {**versions, **({"launch": spec.launch} if spec.launch else {})}
@@ -48,6 +46,7 @@ class Plan:
         self._methods = {entry.label: entry for entry in spec.methods}
         self._content = cache(content)  # of one study, which nobody changes the data under
         self._jobs: dict[tuple[str, str, int, float, int], Job] = {}
+        _refuse(spec, list(self._twice()))
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -87,6 +86,21 @@ class Plan:
             self._jobs[at] = self._make(*at)
         return self._jobs[at]
 
+    def check_folder(self, out: Path) -> None:
+        """Results among a study's data would be part of it, and so of every run's key.
+
+        Raises:
+            StudyError: `out` lies in a folder that runs read.
+        """
+        for task in self._tasks.values():
+            for method in self._methods.values():
+                for name, path in local(fields(self.spec, task, method)).items():
+                    if out.resolve().is_relative_to(Path(path).resolve()):
+                        raise StudyError(
+                            f"expected a folder for results apart from what runs read, got {out} "
+                            f"in `{name}: {path}` of the study"
+                        )
+
     def _make(self, task: str, method: str, rank: int, lr: float, seed: int) -> Job:
         settings = resolve(
             self.spec, self._tasks[task], self._methods[method], rank=rank, lr=lr, seed=seed
@@ -104,3 +118,23 @@ class Plan:
             threads=self.spec.threads,
             launch=self.spec.launch,
         )
+
+    def _twice(self) -> Iterator[str]:
+        """Runs under two labels have one key and one result, which a report has one name for."""
+        known: dict[str, str] = {}
+        for task in self._tasks:
+            for method in self._methods:
+                where = f"task {task} with method {method}"
+                key = self._make(task, method, self.spec.ranks[0], lr=1.0, seed=0).key
+                if key in known:
+                    yield (
+                        f"{where}: the same runs as {known[key]}, for all settings that a number "
+                        "depends on are equal: leave one out"
+                    )
+                known.setdefault(key, where)
+
+
+def _refuse(spec: Spec, found: list[str]) -> None:
+    if found:
+        lines = "\n".join(f"  {line}" for line in found)
+        raise StudyError(f"study {spec.name!r} can't be run:\n{lines}")

@@ -30,11 +30,11 @@ def reusable(sources: Iterable[Path]) -> list[Record]:
 
 
 def reuse(records: Iterable[Record], store: Store) -> int:
-    """Write those that a study's folder lacks; returns their number."""
+    """Write those that a study's folder has no result of; returns their number."""
     taken = 0
     for each in records:
         with store.lock(each.key) as ours:
-            if ours and store.find(each.key) is None:
+            if ours and store.result(each.key) is None:
                 store.write(each)
                 taken += 1
     return taken

@@ -99,6 +99,13 @@ class _Attempt(NamedTuple):
     since: float
 
 
+class _Waiting(NamedTuple):
+    """A job that another process is at, and the error by which it was given up here."""
+
+    job: Job
+    error: str | None = None
+
+
 class _Loop:
     def __init__(self, plan: Plan, store: Store, watch: Watch) -> None:
         self.board, self._store, self._watch = Board(plan), store, watch
@@ -107,7 +114,7 @@ class _Loop:
         self._queue: deque[Task] = deque()
         self._asked: set[str] = set()
         self._running: dict[str, _Attempt] = {}
-        self._elsewhere: dict[str, Job] = {}
+        self._elsewhere: dict[str, _Waiting] = {}
         self._attempts: Counter[str] = Counter()
         for block in plan.blocks:
             self._refresh(block)
@@ -158,11 +165,11 @@ class _Loop:
         job = task.job
         match reply:
             case Done(record):
-                if self._store.find(job.key) is None:  # made on a machine without this folder
+                if self._store.result(job.key) is None:  # made on a machine without this folder
                     self._store.write(record)
                 self._settle(job, record)
             case Busy():
-                self._elsewhere[job.key] = job
+                self._elsewhere[job.key] = _Waiting(job)
             case Full(error):
                 raise DiskFullError(_full(error, self._store.out))
             case Failed(error) | Lost(error):
@@ -171,11 +178,19 @@ class _Loop:
                     # What an error left may be its cause; what a kill left is good to go on from.
                     self._queue.append(Task(job, clean=isinstance(reply, Failed)))
                 else:
-                    record = self._store.find(job.key)  # it may have come to its end all the same
-                    if record is None or record.status == "failed":
-                        record = blank(job, "failed", error=error)
-                        self._store.write(record)
-                    self._settle(job, record)
+                    self._give_up(job, error)
+
+    def _give_up(self, job: Job, error: str) -> None:
+        """Record a failure, unless another process is at the run: what comes of that counts."""
+        with self._store.lock(job.key) as ours:
+            if not ours:
+                self._elsewhere[job.key] = _Waiting(job, error)
+                return
+            record = self._store.result(job.key)  # it may have come to its end all the same
+            if record is None:
+                record = blank(job, "failed", error=error)
+                self._store.write(record)
+        self._settle(job, record)
 
     def _settle(self, job: Job, record: Record) -> None:
         self._watch.ran(job, record)
@@ -197,8 +212,8 @@ class _Loop:
                 if job.key in self._asked:
                     continue
                 self._asked.add(job.key)
-                found = self._store.find(job.key)
-                if found is not None and found.status != "failed":
+                found = self._store.result(job.key)
+                if found is not None:
                     self.board.add(found)
                     known = True
                 else:
@@ -207,17 +222,22 @@ class _Loop:
                 return
 
     def _look_elsewhere(self) -> None:
-        """Runs that another process does: take its record, or the run if it gave up."""
-        for key, job in list(self._elsewhere.items()):
-            found = self._store.find(key)
-            if found is not None and found.status != "failed":
-                del self._elsewhere[key]
-                self._settle(job, found)
-                continue
+        """Runs that another process does: take its record, or the run if it let go of it.
+
+        A failure that it recorded counts as well: two processes of a study are to see the same.
+        """
+        for key, (job, error) in list(self._elsewhere.items()):
             with self._store.lock(key) as free:
-                if free:
-                    del self._elsewhere[key]
-                    self._queue.append(Task(job))
+                if not free:
+                    continue
+                del self._elsewhere[key]
+                found = self._store.find(key)
+            if found is not None:
+                self._settle(job, found)
+            elif error is not None:
+                self._give_up(job, error)
+            else:
+                self._queue.append(Task(job))
 
 
 def _full(error: str, out: Path) -> str:

@@ -68,6 +68,11 @@ class Store:
             return None
         return record
 
+    def result(self, key: str) -> Record | None:
+        """As `find`, but none of a run that failed, which is to be done again."""
+        record = self.find(key)
+        return None if record is None or record.status == "failed" else record
+
     def records(self) -> list[Record]:
         """All that can be read, of whichever study, by key."""
         found: list[Record] = []

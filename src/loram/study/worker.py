@@ -65,19 +65,23 @@ def work(job: Job, out: Path, execute: Execute, *, clean: bool = False) -> Reply
         with store.lock(job.key) as ours:
             if not ours:
                 return Busy()
-            found = store.find(job.key)
-            if found is not None and found.status != "failed":
+            found = store.result(job.key)
+            if found is not None:
                 return Done(found, fresh=False)
             folder = store.prepare(job.key, job.settings, clean=clean)
-            record = execute(job, folder)
-            store.write(record)
+            try:
+                record = execute(job, folder)
+                store.write(record)
+            except Exception as error:
+                if not is_full(error, out):
+                    _note(folder, error)  # while the folder is ours
+                raise
             tidy(folder)
             return Done(record, fresh=True)
     except Exception as error:  # whatever it is, it must not stop the other runs
         message = f"{type(error).__name__}: {error}"
         if is_full(error, out):
             return Full(message)
-        _note(Store(out).folder(job.key), error)
         return Failed(message)
     finally:
         leave_out_imports()
@@ -86,5 +90,4 @@ def work(job: Job, out: Path, execute: Execute, *, clean: bool = False) -> Reply
 def _note(folder: Path, error: Exception) -> None:
     """Where it happened, for whoever looks into the run's folder."""
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text("".join(traceback.format_exception(error)))

@@ -3,13 +3,12 @@
 from loram.tasks import wordmath
 from loram.tasks.answers import exact_match
 from loram.tasks.errors import DataError
-from loram.tasks.sources import Example, load
+from loram.tasks.sources import WORDMATH, Example, load
 from loram.tasks.task import Request, Splits, Task
 
 __all__ = ["ANSWERS", "load_pairs"]
 
 _HELD_OUT = 128
-_WORDMATH = "wordmath"
 
 
 def load_pairs(request: Request) -> Splits:
@@ -21,8 +20,8 @@ def load_pairs(request: Request) -> Splits:
     Raises:
         DataError: nothing there, a malformed row, or too few rows.
     """
-    source = request.source or _WORDMATH
-    of_wordmath = source == _WORDMATH
+    source = request.source or WORDMATH
+    of_wordmath = source == WORDMATH
     size = request.train_size
     data = load(
         source,
@@ -60,6 +59,6 @@ ANSWERS = Task(
     better="low",
     load=load_pairs,
     score=exact_match,
-    source=_WORDMATH,
+    source=WORDMATH,
 )
 """A row of the table of tasks."""

@@ -15,7 +15,10 @@ from loram.tasks.errors import DataError
 from loram.tasks.rows import Located, own_splits
 from loram.tasks.task import Example
 
-__all__ = ["Data", "DataError", "Example", "as_example", "load"]
+__all__ = ["WORDMATH", "Data", "DataError", "Example", "as_example", "load"]
+
+WORDMATH = "wordmath"
+"""Names the problems that are made here; a folder of that name is not read."""
 
 # Question and answer fields that are understood, in this order.
 _FIELDS = (
@@ -63,10 +66,10 @@ def load(
     Raises:
         DataError: nothing there, a malformed row, or too few rows.
     """
-    if source == "wordmath":
+    if source == WORDMATH:
         try:
             made = _made("train", 2000 if train_size is None else train_size, seed)
-            return Data("wordmath", made, _made("test", held_out_size, seed))
+            return Data(WORDMATH, made, _made("test", held_out_size, seed))
         except ValueError as error:
             raise DataError(f"wordmath: {error}") from error
     of_train, of_held_out = own_splits(source, config)

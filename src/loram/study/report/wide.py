@@ -46,6 +46,11 @@ def over_tasks(overall: Overall, title: str, reference: str) -> Table:
         )
     else:
         notes.append("Friedman's test over tasks needs five tasks and three methods.")
+    broken = [f"{each.label} {each.diverged}" for each in overall.standings if each.diverged]
+    if broken:
+        notes.append(
+            f"Runs that diverged: {', '.join(broken)}. Nothing is said in favour of these methods."
+        )
     return Table(
         f"{title}: {len(overall.tasks)} tasks ({', '.join(overall.tasks)})",
         ("method", "mean rank", "score", f"score − {reference} [95 %, t]", "p, Holm"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from loram.study.across import Overall
+from loram.study.across import Overall, Standing
 from loram.study.collapse import Collapse
 from loram.study.comparison import Comparison, Line, Pair, Scores, verdict
 from loram.study.findings import Block, Findings
@@ -75,10 +75,7 @@ def _sorted_out(
             yield f"Significantly {said} than {reference}: {_listed(map(_effect, lines))}."
     same = by_verdict.get(NO_DIFFERENCE, [])
     if same:
-        yield (
-            f"{NO_DIFFERENCE.capitalize()} from {reference}: "
-            f"{_listed(line.label for line in same)}."
-        )
+        yield f"{NO_DIFFERENCE.capitalize()} from {reference}: {_listed(map(_broken, same))}."
     untested = by_verdict.get("not tested", [])
     if untested:
         yield f"Not tested against {reference}: {_listed(_reason(x, base) for x in untested)}."
@@ -107,7 +104,7 @@ def _broken(line: Line) -> str:
 def _led(comparison: Comparison) -> Iterable[str]:
     lead = next(line for line in comparison.lines if line.label == comparison.leader)
     alike = [
-        line.label
+        _broken(line)
         for line in comparison.behind
         if verdict(line, lead.scores, comparison.better) == NO_DIFFERENCE
     ]
@@ -120,7 +117,7 @@ def _led(comparison: Comparison) -> Iterable[str]:
         yield f"{start}; not tested against the others."
         return
     worse = [
-        line.label for line in tested if verdict(line, lead.scores, comparison.better) == "worse"
+        _broken(line) for line in tested if verdict(line, lead.scores, comparison.better) == "worse"
     ]
     if alike:
         yield f"{start}; not distinguishable from it: {_listed(alike)}."
@@ -153,26 +150,24 @@ def _reason(line: Line, base: Scores) -> str:
 
 
 def _over(overall: Overall, reference: str) -> Iterable[str]:
-    tested = [each for each in overall.standings if each.against is not None]
-    for said, direction in (("above", 1), ("below", -1)):
-        names = [
-            f"{each.label} ({interval(each.against.difference)}, {p_equals(each.p)})"
-            for each in tested
-            if each.against is not None
-            and each.p is not None
-            and each.p < ALPHA
-            and direction * each.against.difference.mean > 0
-        ]
+    base = overall.of(reference)
+    by_verdict: dict[str, list[Standing]] = {}
+    for each in overall.standings:
+        if base is not None and each is not base:
+            by_verdict.setdefault(each.verdict(base), []).append(each)
+    for said, where in (("better", "above"), ("worse", "below")):
+        names = [_scored(each) for each in by_verdict.get(said, [])]
         if names:
-            yield f"Significantly {said} {reference} in normalised score: {_listed(names)}."
-    same = [each.label for each in tested if each.p is not None and each.p >= ALPHA]
+            yield f"Significantly {where} {reference} in normalised score: {_listed(names)}."
+    same = by_verdict.get(NO_DIFFERENCE, [])
     if same:
-        yield f"{NO_DIFFERENCE.capitalize()} from {reference}: {_listed(same)}."
-    untested = [each.label for each in tested if each.p is None]
-    if untested:
-        yield f"Not tested against {reference} (too few seeds): {_listed(untested)}."
+        yield f"{NO_DIFFERENCE.capitalize()} from {reference}: {_listed(map(_whole, same))}."
+    untested = by_verdict.get("not tested", [])
+    if base is not None and untested:
+        reasons = (_untested(each, base) for each in untested)
+        yield f"Not tested against {reference}: {_listed(reasons)}."
     first = overall.standings[0]
-    yield f"Best mean rank: {first.label}, {first.rank:.2f} of {len(overall.standings)}."
+    yield f"Best mean rank: {_whole(first)}, {first.rank:.2f} of {len(overall.standings)}."
     if overall.friedman is None:
         return
     if overall.friedman.p < ALPHA:
@@ -188,6 +183,25 @@ def _over(overall: Overall, reference: str) -> Iterable[str]:
         )
     else:
         yield f"{NO_DIFFERENCE.capitalize()} of methods over tasks (Friedman)."
+
+
+def _whole(standing: Standing) -> str:
+    """A method over tasks, with its runs that diverged."""
+    count = standing.diverged
+    return f"{standing.label} (runs diverged: {count})" if count else standing.label
+
+
+def _scored(standing: Standing) -> str:
+    assert standing.against is not None  # it has a verdict
+    return f"{_whole(standing)} ({interval(standing.against.difference)}, {p_equals(standing.p)})"
+
+
+def _untested(standing: Standing, base: Standing) -> str:
+    if standing.diverged:
+        return _whole(standing)
+    if standing.p is not None:
+        return f"{standing.label} (runs of the other diverged: {base.diverged})"
+    return f"{standing.label} (one seed of a task, or the same difference at every seed)"
 
 
 def _collapsed(task: str, found: Collapse) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import warnings
 
 from loram.tasks.task import Program
 
@@ -15,19 +16,25 @@ _AFTER_PROGRAM = ("\nif __name__", "\nprint(", "\nassert ", "\n```", "\n[DONE]")
 
 
 def assemble(problem: Program, written: str) -> str:
-    """The program: what stands in the first code fence if there is one, up to where it ends.
+    """The program: what stands before the first code fence if it is code, else what is in it.
 
     A problem with an entry point shows the head of a function (HumanEval); what is written goes on
     from there, or defines the function anew, imports of the head included. Else the text is the
-    whole program (MBPP).
+    whole program (MBPP). What follows the program is cut off.
 
     Args:
         problem: that was asked.
         written: by the model, after the prompt.
     """
-    fenced = _FENCE.search(written)
-    text = fenced[1] if fenced else written
-    text = text.replace("\r\n", "\n")
+    text = written.replace("\r\n", "\n")
+    fenced = _FENCE.search(text)
+    # A fence after code closes what the prompt opened, or the model thinks it did.
+    if fenced and not _adds(problem, text[: fenced.start()]):
+        text = fenced[1]
+    return _assemble(problem, text)
+
+
+def _assemble(problem: Program, text: str) -> str:
     if problem.entry_point is None:
         return _cut(text.removeprefix("[BEGIN]"), _AFTER_PROGRAM)
     anew = re.search(rf"^(async )?def {re.escape(problem.entry_point)}\b", text, re.MULTILINE)
@@ -51,6 +58,22 @@ def provided(problem: Program) -> frozenset[str]:
         return frozenset({problem.entry_point} if problem.entry_point else ())
     defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return frozenset(node.name for node in tree.body if isinstance(node, defined))
+
+
+def _adds(problem: Program, text: str) -> bool:
+    """Whether a text is code: the program made of it parses and does more than without it."""
+    return _statements(_assemble(problem, text)) > max(_statements(_assemble(problem, "")), 0)
+
+
+def _statements(source: str) -> int:
+    """Their number, expressions by themselves left out, which a word of prose is; -1 if no code."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes, which the model may have got wrong
+            nodes = ast.walk(ast.parse(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return -1
+    return sum(isinstance(node, ast.stmt) and not isinstance(node, ast.Expr) for node in nodes)
 
 
 def _cut(text: str, stops: tuple[str, ...]) -> str:
