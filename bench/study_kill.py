@@ -1,9 +1,10 @@
 """Kill −9 a 12-run study ten times at random moments: do its numbers stay the same?
 
-    python bench/study_kill.py [--kills 10] [--workers 1]
+    python bench/study_kill.py [--kills 10] [--workers 1] [--tuned]
 
-The model is a random Llama of width 32. Workers die with a killed study; the same command
-goes on. Prints every kill, and how many records differ from an undisturbed study (times apart).
+At two fixed rates, or a sweep of four whose best are run with all seeds. The model is a random Llama
+of width 32. Workers die with a killed study; the same command goes on. Prints every kill, and how many
+records differ from an undisturbed study (times apart).
 """
 
 import argparse
@@ -15,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import yaml
 
@@ -25,7 +28,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 TIMES = ("init_seconds", "train_seconds", "wall_seconds", "peak_memory_bytes")
 
 
-def write_study(folder: Path, *, seeds: int = 3, steps: int = 30) -> Path:
+FIXED = {"recipe": {"lrs": [1e-3, 1e-2]}}
+TUNED = {"lrs": {"low": 1e-4, "high": 1e-1, "per_decade": 1}, "tuning_seeds": [0], "extend": 0}
+
+
+def write_study(
+    folder: Path, *, seeds: int = 3, steps: int = 30, rates: Mapping[str, Any] = FIXED
+) -> Path:
     """A tiny model, data, and a study of methods × rates × seeds on it."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -55,7 +64,7 @@ def write_study(folder: Path, *, seeds: int = 3, steps: int = 30) -> Path:
     }
     study = {
         **{"name": "kills", "base": base, "tasks": ["answers"], "methods": ["lora", "loram"]},
-        **{"ranks": [4], "recipe": {"lrs": [1e-3, 1e-2]}, "seeds": list(range(seeds))},
+        **{"ranks": [4], "seeds": list(range(seeds)), **rates},
     }
     file = folder / "study.yaml"
     file.write_text(yaml.safe_dump(study))
@@ -94,11 +103,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tuned", action="store_true")
     given = parser.parse_args()
     rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        study = write_study(folder)
+        study = write_study(folder, rates=TUNED if given.tuned else FIXED)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run(command(study, folder / "whole", 1), check=True, **quiet)
         # The first run of a worker is the longest: it loads what the others find loaded.
