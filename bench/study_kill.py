@@ -2,9 +2,9 @@
 
     python bench/study_kill.py [--kills 10] [--workers 1] [--tuned]
 
-At two fixed rates, or a sweep of four whose best are run with all seeds. The model is a random Llama
-of width 32. Workers die with a killed study; the same command goes on. Prints every kill, and how many
-records differ from an undisturbed study (times apart).
+At two fixed rates, or a sweep of four whose best are run with all seeds. The model is a random
+Llama of width 32. Workers die with a killed study; the same command goes on. Prints every kill, and
+how many records differ from an undisturbed study (times apart).
 """
 
 import argparse
