@@ -198,6 +198,12 @@ def test_a_run_that_diverges_is_a_record(made, tmp_path):
     assert found.validation == {}
     assert found.error is not None
     assert "diverged" in found.error
+    (Store(tmp_path).folder(found.key) / "record.json").unlink()
+    study(
+        Plan(diverging, deciding()), tmp_path, lambda: Inline(tmp_path, execute), watch=Unwatched()
+    )
+    (again,) = Store(tmp_path).records()
+    assert again == found.model_copy(update={"wall_seconds": None})
 
 
 def test_a_worker_with_another_device_or_library_does_not_run_under_a_key_that_names_none_of_them(

@@ -27,6 +27,7 @@ def execute(job: Job, folder: Path) -> Record:
         StudyError: this worker's libraries or device are not those of the run's key.
         Exception: whatever the run raises, divergence apart, which is a result.
     """
+    from loram.train.folder import has_ended
     from loram.train.run import DivergedError, run
     from loram.train.settings import TrainSettings
 
@@ -34,19 +35,16 @@ def execute(job: Job, folder: Path) -> Record:
     prepare_process(job.threads)
     reset_peak()
     began = time.perf_counter()
-    known = (folder / "results.json").exists()  # its record was lost: nothing is measured here
+    known = has_ended(folder)  # its record was lost: a clock would time the reading
     try:
         if job.launch is not None:
             launch(job.launch, job, folder)  # what it left is read below
         # A record says nothing of the base model, which is the same for all runs of a task.
         results = run(TrainSettings.model_validate(job.settings), folder, before=False)
     except DivergedError as error:
-        return record(job, "diverged", error=str(error), wall_seconds=time.perf_counter() - began)
-    done = _done(job, folder, results, time.perf_counter() - began)
-    if not known:
-        return done
-    of_run = {"wall_seconds": None, "peak_memory_bytes": results["peak_memory_bytes"]}
-    return done.model_copy(update=of_run)
+        seconds = None if known else time.perf_counter() - began
+        return record(job, "diverged", error=str(error), wall_seconds=seconds)
+    return _done(job, folder, results, None if known else time.perf_counter() - began)
 
 
 def _same_machine(job: Job) -> None:
@@ -100,8 +98,10 @@ def record(job: Job, status: Status, **values: Any) -> Record:
     )
 
 
-def _done(job: Job, folder: Path, results: Mapping[str, Any], seconds: float) -> Record:
+def _done(job: Job, folder: Path, results: Mapping[str, Any], seconds: float | None) -> Record:
+    """The record of results; `seconds` is None if the run was not done by this process."""
     metrics = results["metrics"]
+    here = job.launch is None and seconds is not None
     measured: dict[str, Any] = {
         "metric": results["metric"],
         "better": results["better"],
@@ -113,7 +113,7 @@ def _done(job: Job, folder: Path, results: Mapping[str, Any], seconds: float) ->
         "wall_seconds": seconds,
         "calibration_tokens": (results["calibration"] or {}).get("tokens"),
         # A worker that does many runs would give each the peak of all before.
-        "peak_memory_bytes": (None if job.launch else peak()) or results["peak_memory_bytes"],
+        "peak_memory_bytes": (peak() if here else None) or results["peak_memory_bytes"],
         "trainable": results["trainable"],
         "versions": {**job.versions, **results["versions"]},
     }

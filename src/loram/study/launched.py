@@ -42,6 +42,8 @@ def launch(command: str, job: Job, folder: Path) -> None:
     Raises:
         LaunchError: there is neither a result nor a divergence.
     """
+    from loram.train.folder import has_ended
+
     words = [*shlex.split(command), "-m", "loram.study.launched", str(folder)]
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -67,7 +69,7 @@ def launch(command: str, job: Job, folder: Path) -> None:
             )
         except OSError as error:
             raise LaunchError(f"can't start {words[0]} ({error}): {_EXPECTED}") from error
-        if any((folder / name).exists() for name in ("results.json", "diverged.json")):
+        if has_ended(folder):
             return
         log.seek(0)
         said = log.read().decode(errors="replace")[-_SHOWN:]

@@ -17,6 +17,7 @@ from loram.train.settings import TrainSettings
 __all__ = [
     "WHOLE",
     "checkpoint",
+    "has_ended",
     "mark_diverged",
     "once",
     "open_folder",
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 WHOLE = "whole"
 """A checkpoint holds this file once everything in it is written: seconds of its steps."""
 
+_RESULTS = "results.json"
 _DIVERGED = "diverged.json"
 
 # What the figures before training depend on.
@@ -66,8 +68,13 @@ def open_folder(settings: BaseModel, out: Path) -> dict[str, Any] | None:
     if diverged.exists():
         marked = read_json(diverged)
         raise DivergedError(str(marked.get("message")), int(marked.get("step", 0)))
-    results = out / "results.json"
+    results = out / _RESULTS
     return read_json(results) if results.exists() else None
+
+
+def has_ended(out: Path) -> bool:
+    """Whether a run came to its end in this folder, with results or by divergence."""
+    return any((out / name).exists() for name in (_RESULTS, _DIVERGED))
 
 
 def mark_diverged(out: Path, error: DivergedError) -> None:
