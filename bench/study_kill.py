@@ -26,8 +26,6 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 TIMES = ("init_seconds", "train_seconds", "wall_seconds", "peak_memory_bytes")
-
-
 FIXED = {"recipe": {"lrs": [1e-3, 1e-2]}}
 TUNED = {"lrs": {"low": 1e-4, "high": 1e-1, "per_decade": 1}, "tuning_seeds": [0], "extend": 0}
 

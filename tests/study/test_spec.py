@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from study_fakes import VERSIONS, plan, spec
 
 from loram.study import check
-from loram.study.check import problems
+from loram.study.check import check_folder, problems
 from loram.study.errors import StudyError
 from loram.study.plan import Plan
 from loram.study.settings import resolve
@@ -124,7 +124,7 @@ def test_every_problem_of_every_run_is_said_once_and_at_once():
     assert all(line in str(raised.value) for line in lines)
 
 
-def test_one_run_under_two_labels_is_refused(tmp_path):
+def test_one_run_under_two_labels_is_refused():
     methods = ["loram", {"method": "loram", "label": "plain", "rslora": False}]
     with pytest.raises(StudyError, match="method plain: the same runs as task answers with method"):
         plan(methods=methods)
@@ -136,11 +136,11 @@ def test_one_run_under_two_labels_is_refused(tmp_path):
 
 def test_results_may_not_lie_among_the_data(tmp_path, sums):
     base = {"model": "none", "data": str(sums), "validation_size": 4, "held_out_size": 4}
-    made = plan(base=base)
-    made.check_folder(tmp_path / "apart")
+    made = spec(base=base)
+    check_folder(made, tmp_path / "apart")
     for inside in (sums, sums / "runs"):
         with pytest.raises(StudyError, match=r"apart from what runs read, got .* in `data: "):
-            made.check_folder(inside)
+            check_folder(made, inside)
 
 
 def test_tuning_needs_validation_examples_and_fixed_rates_do_not():

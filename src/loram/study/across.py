@@ -7,7 +7,6 @@ and it needs at least five.
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from scipy import stats
 from loram.study.comparison import Verdict, claim
 from loram.study.results import Better
 from loram.study.select import sign
-from loram.study.statistics import ALPHA, Paired, holm, stratified
+from loram.study.statistics import ALPHA, Paired, constant, holm, stratified
 
 __all__ = ["Friedman", "Overall", "Standing", "TaskScores", "overall"]
 
@@ -139,11 +138,10 @@ def _standardised(task: TaskScores, labels: Sequence[str]) -> tuple[np.ndarray, 
     values = sign(task.better) * np.array(table)
     diverged = np.isnan(values)
     ranks = stats.rankdata(-np.where(diverged, -np.inf, values), axis=0)
+    means = np.array([np.nanmean(row) for row in values if not np.isnan(row).all()])
     # Equal values in another order of seeds, or values that rounding sets apart, are no spread.
-    means = [fmean(row[~np.isnan(row)]) for row in values if not np.isnan(row).all()]
-    spread = max(means) - min(means) if means else 0.0
-    alike = spread <= 1e-12 * max(map(abs, means), default=0.0)
-    scores = np.full_like(values, 0.5) if alike else (values - min(means)) / spread
+    alike = len(means) == 0 or constant(means)
+    scores = np.full_like(values, 0.5) if alike else (values - means.min()) / np.ptp(means)
     # A seed may lie below the worst method's mean; one that diverged lies below all.
     return ranks, np.where(diverged, min(0.0, float(np.nanmin(scores, initial=0.0))), scores)
 

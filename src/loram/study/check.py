@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
+from itertools import product
 from pathlib import Path
 from statistics import median_low
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 from loram.checkpoints import CheckpointError, entries, weight_files
 from loram.checkpoints import Entry as Tensor
 from loram.methods import Method
+from loram.study.errors import StudyError
+from loram.study.key import local
 from loram.study.launched import problem, processes
 from loram.study.settings import AXES, fields
 from loram.study.spec import Entry, MethodEntry, Spec, TaskEntry
@@ -22,7 +25,7 @@ from loram.train.answering import request_of
 from loram.train.model import EMBEDDED, resolve
 from loram.train.settings import TrainSettings
 
-__all__ = ["problems"]
+__all__ = ["check_folder", "problems"]
 
 
 class _Problem(NamedTuple):
@@ -46,6 +49,21 @@ def problems(spec: Spec) -> list[str]:
     for found, pairs in having.items():
         lines.append(f"{_where(spec, pairs)}{found.name}: {found.message}")
     return lines
+
+
+def check_folder(spec: Spec, out: Path) -> None:
+    """Results among a study's data would be part of it, and so of every run's key.
+
+    Raises:
+        StudyError: `out` lies in a folder that runs read.
+    """
+    for task, method in product(spec.tasks, spec.methods):
+        for name, path in local(fields(spec, task, method)).items():
+            if out.resolve().is_relative_to(Path(path).resolve()):
+                raise StudyError(
+                    f"expected a folder for results apart from what runs read, got {out} in "
+                    f"`{name}: {path}` of the study"
+                )
 
 
 def _misplaced(spec: Spec) -> Iterator[str]:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loram.study import live
+from loram.study.check import check_folder
 from loram.study.engine import Engine, EngineName
 from loram.study.estimate import Forecast, forecast
 from loram.study.execute import execute
@@ -69,7 +70,7 @@ def compare(
     if workers is not None:
         spec = spec.model_copy(update={"workers": workers})
     plan = Plan(spec, deciding())
-    plan.check_folder(out)
+    check_folder(spec, out)
     known = reusable(reused)
     if dry_run:
         known += Store(out).records() if (out / "runs").is_dir() else []

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 
 from loram.study.check import problems
 from loram.study.errors import StudyError
 from loram.study.grid import rate
 from loram.study.job import Job
-from loram.study.key import content, local, run_key
-from loram.study.settings import fields, resolve
+from loram.study.key import content, run_key
+from loram.study.settings import resolve
 from loram.study.spec import Spec
 from loram.study.sweep import Sweep
 
@@ -85,21 +84,6 @@ class Plan:
         if at not in self._jobs:
             self._jobs[at] = self._make(*at)
         return self._jobs[at]
-
-    def check_folder(self, out: Path) -> None:
-        """Results among a study's data would be part of it, and so of every run's key.
-
-        Raises:
-            StudyError: `out` lies in a folder that runs read.
-        """
-        for task in self._tasks.values():
-            for method in self._methods.values():
-                for name, path in local(fields(self.spec, task, method)).items():
-                    if out.resolve().is_relative_to(Path(path).resolve()):
-                        raise StudyError(
-                            f"expected a folder for results apart from what runs read, got {out} "
-                            f"in `{name}: {path}` of the study"
-                        )
 
     def _make(self, task: str, method: str, rank: int, lr: float, seed: int) -> Job:
         settings = resolve(

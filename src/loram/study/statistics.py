@@ -18,6 +18,7 @@ __all__ = [
     "Interval",
     "Paired",
     "bootstrap",
+    "constant",
     "holm",
     "paired",
     "stratified",
@@ -65,7 +66,7 @@ def student(values: Sequence[float], level: float = 1 - ALPHA) -> Interval:
         ValueError: no values, or one that is not finite.
     """
     array = _finite(values)
-    if _constant(array):
+    if constant(array):
         return Interval(float(array.mean()), None, None, len(array))
     bounds = stats.ttest_1samp(array, 0.0).confidence_interval(level)
     return Interval(float(array.mean()), float(bounds.low), float(bounds.high), len(array))
@@ -83,7 +84,7 @@ def bootstrap(values: Sequence[float], level: float = 1 - ALPHA, seed: int = 0) 
         ValueError: no values, or one that is not finite.
     """
     array = _finite(values)
-    if _constant(array):
+    if constant(array):
         return Interval(float(array.mean()), None, None, len(array))
     found = stats.bootstrap(
         (array,),
@@ -111,7 +112,7 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | 
         return None
     differences = np.array([first[seed] - second[seed] for seed in seeds])
     size = max(abs(v) for seed in seeds for v in (first[seed], second[seed]))
-    if _constant(differences, size):
+    if constant(differences, size):
         p = wilcoxon = None
         # No difference at all is the one constant that can be told: nothing speaks for any.
         if len(differences) > 1 and not differences.any():
@@ -184,7 +185,7 @@ def _finite(values: Sequence[float]) -> np.ndarray:
     return array
 
 
-def _constant(array: np.ndarray, size: float = 0.0) -> bool:
+def constant(array: np.ndarray, size: float = 0.0) -> bool:
     """One value, or values that differ by less than rounding of numbers of this size."""
     scale = max(size, float(np.abs(array).max()))
     return len(array) < 2 or float(np.ptp(array)) <= 1e-12 * scale

@@ -1,15 +1,18 @@
 """What can be said: sentences that the tests bear out, and what was not found."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from loram.study.across import Overall, Standing
 from loram.study.collapse import Collapse
-from loram.study.comparison import Comparison, Line, Pair, Scores, verdict
+from loram.study.comparison import Comparison, Line, Scores, verdict
 from loram.study.findings import Block, Findings
 from loram.study.report.numbers import interval, number, p_equals, rate
 from loram.study.statistics import ALPHA
 
 __all__ = ["conclusions", "title_of"]
+
+_T = TypeVar("_T")
 
 NO_DIFFERENCE = "no significant difference"
 _TELLING = 0.05  # of R²: smaller advantages are not worth a sentence, whatever their bounds
@@ -66,9 +69,7 @@ def _compared(comparison: Comparison, reference: str) -> Iterable[str]:
 def _sorted_out(
     others: Sequence[Line], base: Scores, comparison: Comparison, reference: str
 ) -> Iterable[str]:
-    by_verdict: dict[str, list[Line]] = {}
-    for line in others:
-        by_verdict.setdefault(verdict(line, base, comparison.better), []).append(line)
+    by_verdict = _grouped(others, lambda line: verdict(line, base, comparison.better))
     for said in ("better", "worse"):
         lines = by_verdict.get(said, [])
         if lines:
@@ -82,10 +83,9 @@ def _sorted_out(
 
 
 def _paired(comparison: Comparison) -> Iterable[str]:
-    by_verdict: dict[str, list[Pair]] = {}
-    for pair in comparison.pairs:
-        said = verdict(pair.first, pair.second.scores, comparison.better)
-        by_verdict.setdefault(said, []).append(pair)
+    by_verdict = _grouped(
+        comparison.pairs, lambda pair: verdict(pair.first, pair.second.scores, comparison.better)
+    )
     for said in ("better", "worse"):
         for first, second in by_verdict.get(said, []):
             yield f"Pair: {_effect(first)} is significantly {said} than {_broken(second)}."
@@ -95,10 +95,20 @@ def _paired(comparison: Comparison) -> Iterable[str]:
         yield f"Pair: {_reason(first, second.scores)} is not tested against {second.label}."
 
 
-def _broken(line: Line) -> str:
-    """A method, with its seeds that diverged."""
-    count = len(line.scores.diverged)
-    return f"{line.label} (seeds diverged: {count})" if count else line.label
+def _grouped(found: Iterable[_T], said: Callable[[_T], str]) -> dict[str, list[_T]]:
+    groups: dict[str, list[_T]] = {}
+    for each in found:
+        groups.setdefault(said(each), []).append(each)
+    return groups
+
+
+def _broken(each: Line | Standing) -> str:
+    """A method, with its seeds that diverged, or its runs of all tasks."""
+    if isinstance(each, Standing):
+        what, count = "runs", each.diverged
+    else:
+        what, count = "seeds", len(each.scores.diverged)
+    return f"{each.label} ({what} diverged: {count})" if count else each.label
 
 
 def _led(comparison: Comparison) -> Iterable[str]:
@@ -128,9 +138,9 @@ def _led(comparison: Comparison) -> Iterable[str]:
         yield f"{start}; {some}."
 
 
-def _effect(line: Line) -> str:
-    assert line.against is not None  # it has a verdict
-    return f"{_broken(line)} ({interval(line.against.difference)}, {p_equals(line.p)})"
+def _effect(each: Line | Standing) -> str:
+    assert each.against is not None  # it has a verdict
+    return f"{_broken(each)} ({interval(each.against.difference)}, {p_equals(each.p)})"
 
 
 def _reason(line: Line, base: Scores) -> str:
@@ -151,23 +161,10 @@ def _reason(line: Line, base: Scores) -> str:
 
 def _over(overall: Overall, reference: str) -> Iterable[str]:
     base = overall.of(reference)
-    by_verdict: dict[str, list[Standing]] = {}
-    for each in overall.standings:
-        if base is not None and each is not base:
-            by_verdict.setdefault(each.verdict(base), []).append(each)
-    for said, where in (("better", "above"), ("worse", "below")):
-        names = [_scored(each) for each in by_verdict.get(said, [])]
-        if names:
-            yield f"Significantly {where} {reference} in normalised score: {_listed(names)}."
-    same = by_verdict.get(NO_DIFFERENCE, [])
-    if same:
-        yield f"{NO_DIFFERENCE.capitalize()} from {reference}: {_listed(map(_whole, same))}."
-    untested = by_verdict.get("not tested", [])
-    if base is not None and untested:
-        reasons = (_untested(each, base) for each in untested)
-        yield f"Not tested against {reference}: {_listed(reasons)}."
+    if base is not None:
+        yield from _scored([each for each in overall.standings if each is not base], base)
     first = overall.standings[0]
-    yield f"Best mean rank: {_whole(first)}, {first.rank:.2f} of {len(overall.standings)}."
+    yield f"Best mean rank: {_broken(first)}, {first.rank:.2f} of {len(overall.standings)}."
     if overall.friedman is None:
         return
     if overall.friedman.p < ALPHA:
@@ -185,20 +182,25 @@ def _over(overall: Overall, reference: str) -> Iterable[str]:
         yield f"{NO_DIFFERENCE.capitalize()} of methods over tasks (Friedman)."
 
 
-def _whole(standing: Standing) -> str:
-    """A method over tasks, with its runs that diverged."""
-    count = standing.diverged
-    return f"{standing.label} (runs diverged: {count})" if count else standing.label
-
-
-def _scored(standing: Standing) -> str:
-    assert standing.against is not None  # it has a verdict
-    return f"{_whole(standing)} ({interval(standing.against.difference)}, {p_equals(standing.p)})"
+def _scored(others: Sequence[Standing], base: Standing) -> Iterable[str]:
+    by_verdict = _grouped(others, lambda each: each.verdict(base))
+    for said, where in (("better", "above"), ("worse", "below")):
+        found = by_verdict.get(said, [])
+        if found:
+            names = _listed(map(_effect, found))
+            yield f"Significantly {where} {base.label} in normalised score: {names}."
+    same = by_verdict.get(NO_DIFFERENCE, [])
+    if same:
+        yield f"{NO_DIFFERENCE.capitalize()} from {base.label}: {_listed(map(_broken, same))}."
+    untested = by_verdict.get("not tested", [])
+    if untested:
+        reasons = _listed(_untested(each, base) for each in untested)
+        yield f"Not tested against {base.label}: {reasons}."
 
 
 def _untested(standing: Standing, base: Standing) -> str:
     if standing.diverged:
-        return _whole(standing)
+        return _broken(standing)
     if standing.p is not None:
         return f"{standing.label} (runs of the other diverged: {base.diverged})"
     return f"{standing.label} (one seed of a task, or the same difference at every seed)"
